@@ -1,0 +1,53 @@
+# `make help` lists what there is.
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-builtin-rules
+PREFIX      ?= /usr/local
+FUZZTIME    ?= 30s
+TESTFLAGS   ?=
+
+.PHONY: help build install deps servers demo demo-bucket test race lint fuzz mutants bench clean
+
+help: ## show this
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+
+build: ## build bin/envfs
+	@go build -trimpath -o bin/envfs ./cmd/envfs
+
+install: build ## install bin/envfs below PREFIX (/usr/local)
+	install -D -m 0755 bin/envfs $(DESTDIR)$(PREFIX)/bin/envfs
+
+deps: ## install what demo and tests need and is missing
+	@scripts/deps.sh
+
+servers: ## build the S3 servers that tests run (some minutes, once)
+	@scripts/servers.sh
+
+demo: deps build ## show in under a minute what envfs does
+	@scripts/demo.sh bin/envfs
+
+demo-bucket: deps build ## show the same of a vault in a bucket, on a MinIO of its own
+	@scripts/servers.sh minio
+	@scripts/demo-bucket.sh bin/envfs bin/minio
+
+test: deps servers build ## run the whole test suite
+	@go test -count=1 -json -timeout 20m $(TESTFLAGS) ./... | go run ./scripts/slowest
+
+race: deps servers ## run the tests of the core and of mounts under the race detector
+	@go test -race -timeout 20m $(TESTFLAGS) ./fs/... ./remote/... ./keystore/... ./tests/model ./tests/posix
+
+lint: ## gofmt, go vet, staticcheck, the direction of dependencies
+	@scripts/lint.sh
+
+fuzz: ## fuzz every parser for FUZZTIME (30s) each
+	@scripts/fuzz.sh $(FUZZTIME)
+
+mutants: ## prove that the tests notice builds that are wrong
+	@scripts/mutants.sh
+
+bench: ## measure against gocryptfs and the bare directory
+	@scripts/deps.sh gocryptfs
+	@scripts/bench.sh
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"envfs/cmd/envfs/internal/state"
+	"envfs/remote"
+	"envfs/remote/cache"
+	"envfs/remote/s3"
+)
+
+// bucketExtent is the length of an extent on a bucket, in blocks: 4 MiB, that of what is sent and fetched at once.
+const bucketExtent = 1024
+
+// outlast is how long what is to be written waits for a bucket that is away: work goes on here meanwhile.
+const outlast = 365 * 24 * time.Hour
+
+// firstContact is how long a server may take to answer the first request: an address may be wrong.
+const firstContact = 5 * time.Second
+
+// isBucket reports whether a store's address is a bucket's.
+func isBucket(store string) bool { return strings.HasPrefix(store, s3.Scheme) }
+
+// storeName is what a store is called: of a bucket without how it is reached. Two spellings of one store have the same.
+func storeName(store string) string {
+	if a, err := s3.ParseAddress(store); err == nil {
+		return a.String()
+	}
+	return store
+}
+
+// openFar opens a bucket without anything in front of it.
+func openFar(store string, readOnly bool, patience time.Duration) (*s3.Store, error) {
+	a, err := s3.ParseAddress(store)
+	if err != nil {
+		return nil, err
+	}
+	retry := s3.DefaultRetry
+	retry.Patience, retry.Writing = patience, outlast
+	return s3.Open(a, s3.Options{ReadOnly: readOnly, Retry: retry, Version: revision()})
+}
+
+// openBucket opens a bucket with the state and the cache of this machine in front of it. To write, the server must show
+// that it can keep two writers apart.
+func openBucket(ctx context.Context, store string, readOnly bool, cacheSize int64) (_ *cache.Store, err error) {
+	far, err := openFar(store, readOnly, s3.DefaultRetry.Patience)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, far.Close())
+		}
+	}()
+	if !readOnly {
+		if err := far.Probe(ctx); errors.Is(err, s3.ErrNoConditions) {
+			return nil, hint(fmt.Errorf("%w: %w", remote.ErrReadOnly, err), "--read-only looks at what is there; to write, the vault needs another server")
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	places, err := bucketPlaces(store)
+	if err != nil {
+		return nil, err
+	}
+	return cache.Open(far, cache.Options{State: places.state, Cache: places.cache, Size: cacheSize})
+}
+
+// places are where this machine keeps what belongs to a bucket.
+type places struct{ state, cache string }
+
+func bucketPlaces(store string) (places, error) {
+	dir, err := state.Dir()
+	if err != nil {
+		return places{}, err
+	}
+	caches, err := state.CacheDir()
+	if err != nil {
+		return places{}, err
+	}
+	sum := sha256.Sum256([]byte(storeName(store)))
+	id := hex.EncodeToString(sum[:10])
+	return places{filepath.Join(dir, "stores", id), filepath.Join(caches, id)}, nil
+}
+
+// placeOf is the directory whose lock says that a store is in use on this machine.
+func placeOf(store string) string {
+	if !isBucket(store) {
+		return store
+	}
+	p, err := bucketPlaces(store)
+	if err != nil {
+		return ""
+	}
+	return p.state
+}
+
+// bucketAddress returns the one spelling of a bucket's address. Names of files in it become absolute, as the daemon works
+// elsewhere.
+func bucketAddress(arg string) (string, error) {
+	a, err := s3.ParseAddress(arg)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errUsage, err)
+	}
+	for _, name := range []*string{&a.CA, &a.SSE.KeyFile} {
+		if *name == "" {
+			continue
+		}
+		if *name, err = filepath.Abs(*name); err != nil {
+			return "", err
+		}
+		if _, err := os.Stat(*name); err != nil {
+			return "", fmt.Errorf("open %s: %w", a, err)
+		}
+	}
+	return a.Full(), nil
+}

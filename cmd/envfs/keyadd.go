@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"envfs/cmd/envfs/internal/control"
+	"envfs/cmd/envfs/internal/secret"
+	"envfs/keystore"
+)
+
+func (a *app) keyAddCommand() *cobra.Command {
+	var (
+		src secret.Source
+		o   newKeyFlags
+	)
+	c := &cobra.Command{
+		Use:   "add STORE",
+		Short: "Add a passphrase, a key file or a recovery code",
+		Example: `  envfs key add ~/vault                                  another passphrase
+  envfs key add ~/vault --new-keyfile ~/vault.key --label laptop
+  envfs key add ~/vault --new-recovery`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			err := a.requestKeys(c.Context(), args[0], &src, func(*keystore.File) (*control.KeyChange, error) {
+				k := &control.KeyChange{Op: opAdd}
+				return k, o.read(c.Context(), a, k)
+			})
+			if err != nil {
+				return fmt.Errorf("key add: %w", err)
+			}
+			return nil
+		},
+	}
+	src.Flags(c.Flags(), "")
+	src.RecoveryFlag(c.Flags())
+	o.declare(c)
+	return c
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"envfs/cmd/envfs/internal/mountpoint"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"envfs": main})
+}
+
+// TestScripts runs testdata/script/*.txtar: the command as users type it, with real mounts.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			e.Defer(func() { detachBelow(t, e.WorkDir) })
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": code,
+			"poke": poke,
+			"mode": mode,
+		},
+	})
+}
+
+// detachBelow takes away the mounts that a failed script has left.
+func detachBelow(t *testing.T, dir string) {
+	mounts, err := mountpoint.Envfs()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, m := range mounts {
+		if strings.HasPrefix(m.Path, dir+"/") {
+			t.Logf("%s was left mounted", m.Path)
+			if err := mountpoint.Detach(m.Path); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// code runs a program that must exit with the given code: code 10 envfs mount ...
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code NUMBER PROGRAM ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// poke changes one byte of a file by adding 1: poke FILE OFFSET; a negative offset counts from the end.
+func poke(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: poke FILE OFFSET")
+	}
+	data := []byte(ts.ReadFile(args[0]))
+	off, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	if off < 0 {
+		off += len(data)
+	}
+	data[off]++
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// mode compares the permissions of a file: mode 0500 FILE.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode OCTAL FILE")
+	}
+	want, err := strconv.ParseUint(args[0], 8, 32)
+	ts.Check(err)
+	st, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := st.Mode().Perm(); got != os.FileMode(want) {
+		ts.Fatalf("%s has mode %04o, want %04o", args[1], got, want)
+	}
+}

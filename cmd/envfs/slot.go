@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"envfs/cmd/envfs/internal/control"
+	"envfs/cmd/envfs/internal/secret"
+	"envfs/keystore"
+)
+
+// minSlotPrefix is how much of a slot's id names it.
+const minSlotPrefix = 4
+
+// findSlot returns the slot that a user names by its id, the beginning of it, or its label.
+func findSlot(kf *keystore.File, name string) (keystore.SlotInfo, error) {
+	if name == "" { // or it would name the slots without a label
+		return keystore.SlotInfo{}, fmt.Errorf("%w: no slot is named", errUsage)
+	}
+	var found []keystore.SlotInfo
+	for _, s := range kf.Slots() {
+		id := s.ID.String()
+		if id == name {
+			return s, nil
+		}
+		if s.Label == name || len(name) >= minSlotPrefix && strings.HasPrefix(id, name) {
+			found = append(found, s)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return keystore.SlotInfo{}, fmt.Errorf("slot %s: %w", printable(name), keystore.ErrUnknownSlot)
+	case 1:
+		return found[0], nil
+	}
+	return keystore.SlotInfo{}, hint(fmt.Errorf("slot %s: several are called so", printable(name)), "name it by its id: `envfs key list`")
+}
+
+// newKeyFlags say what a new slot is.
+type newKeyFlags struct {
+	source      secret.Source
+	recovery    bool
+	recoveryOut string
+	label       string
+	kdf         kdfFlags
+}
+
+func (o *newKeyFlags) declare(c *cobra.Command) {
+	f := c.Flags()
+	o.source.Flags(f, "new-")
+	f.BoolVar(&o.recovery, "new-recovery", false, "make a recovery code and show it")
+	f.StringVar(&o.recoveryOut, "recovery-out", "", "make a recovery code and write it to the new file `FILE`")
+	f.StringVar(&o.label, "label", "", "a `NAME` for the new slot")
+	o.kdf.declare(f)
+	c.MarkFlagsMutuallyExclusive("new-passfile", "new-passcmd", "new-keyfile", "new-recovery", "recovery-out")
+}
+
+// read reads, asks for or makes the new key, and puts it into k.
+func (o *newKeyFlags) read(ctx context.Context, a *app, k *control.KeyChange) (err error) {
+	kdf, err := o.kdf.params(a)
+	if err != nil {
+		return err
+	}
+	k.Label, k.KDFMemory, k.KDFPasses = o.label, kdf.MemoryKiB, kdf.Passes
+	switch {
+	case o.recovery || o.recoveryOut != "":
+		k.New.Recovery, err = a.newRecovery(ctx, o.recoveryOut)
+	case o.source.Given():
+		k.New, err = o.source.Read(ctx)
+	default:
+		k.New.Passphrase, err = a.term.NewPassphrase(ctx, "New passphrase: ")
+		if errors.Is(err, secret.ErrNoTerminal) {
+			err = hint(fmt.Errorf("new key: %w", err), "give it by --new-passfile, --new-passcmd, --new-keyfile or --recovery-out")
+		}
+	}
+	return err
+}

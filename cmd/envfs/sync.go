@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"envfs/cmd/envfs/internal/control"
+	"envfs/cmd/envfs/internal/mountpoint"
+)
+
+func (a *app) syncCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "sync MOUNTPOINT",
+		Short: "Return when all that was written is safe",
+		Long: `Return when all that was written through the mount is on disk; of a vault in a bucket, when it is in the bucket.
+
+A bucket that is away is waited for. Ctrl-C ends the waiting only: what was written stays on this machine and is
+published when the bucket is back.`,
+		Example: `  envfs sync ~/team`,
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(c *cobra.Command, args []string) error { return a.sync(c.Context(), args[0]) },
+	}
+}
+
+func (a *app) sync(ctx context.Context, arg string) error {
+	point, err := mountpoint.Resolve(arg)
+	if err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	c, err := daemonAt(point)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return fmt.Errorf("sync %s: %w", arg, errNotMounted)
+	}
+	defer c.Close()
+	return c.Do(ctx, control.Request{Verb: control.Sync}, func(control.Reply) {})
+}
+
+// daemonAt connects to the daemon of this user that has mounted a vault at a place, the last one if they are several. It
+// returns nil if there is none.
+func daemonAt(point string) (*control.Client, error) {
+	clients, err := control.Find(func(h control.Hello) bool { return h.Mountpoint == point })
+	if err != nil || len(clients) == 0 {
+		return nil, err
+	}
+	last := len(clients) - 1
+	for _, c := range clients[:last] {
+		c.Close()
+	}
+	return clients[last], nil
+}

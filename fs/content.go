@@ -1,0 +1,532 @@
+package fs
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"envfs/blockcrypt"
+)
+
+// block is the plaintext of one block; bytes beyond the file's end are zero.
+type block [blockcrypt.BlockSize]byte
+
+// content is the content of a regular file that is open or has bytes that are not in the journal yet.
+//
+// Locks, in the order in which they are taken: writeMu (one writer or truncation of the file at a time), flushMu (one
+// flush at a time), FS.mu, mu. Only mu is needed to read.
+type content struct {
+	fs  *FS
+	id  blockcrypt.ID
+	ino *Inode
+
+	opens int // handles; guarded by FS.mu
+
+	writeMu sync.Mutex
+	flushMu sync.Mutex
+	cur     *extent       // that flushes append to; guarded by flushMu
+	grows   *list.Element // in FS.growing, whose lock guards it
+
+	mu      sync.Mutex
+	size    uint64
+	mtime   blockcrypt.Time
+	changed bool              // size and mtime are newer than in the entry
+	saved   bool              // a flush carries them to the entry
+	dirty   map[uint64]*block // not yet flushed
+	saving  map[uint64]*block // being flushed: still the truth for readers
+	cut     uint64            // dirty: blocks from here on were cut off before they were written again; or noCut
+	oldCut  uint64            // the same of saving
+	refused bool              // whoever wrote what is dirty was told that there is no space for it
+	harm    error             // what is dirty cannot be saved, as something that it needs is damaged
+}
+
+const noCut = math.MaxUint64
+
+// File is an open regular file. All methods may be called concurrently.
+type File struct {
+	c    *content
+	once sync.Once
+}
+
+// Open opens a regular file.
+func (f *FS) Open(ctx context.Context, ino *Inode) (h *File, err error) {
+	if ino.typ == blockcrypt.TypeDirectory {
+		return nil, ErrIsDir
+	}
+	if ino.typ != blockcrypt.TypeRegular {
+		return nil, ErrInvalid
+	}
+	err = f.view(ctx, func() error {
+		if ino.ghost != nil {
+			return ErrStale
+		}
+		e, err := f.entry(ino)
+		if err != nil {
+			return err
+		}
+		h = f.openContent(ino, e)
+		return nil
+	})
+	return h, err
+}
+
+// openContent returns a new handle of the file with entry e. FS.mu is held.
+func (f *FS) openContent(ino *Inode, e *blockcrypt.Entry) *File {
+	c := ino.content
+	if c == nil {
+		c = &content{fs: f, id: ino.id, ino: ino, size: e.Attr.Size, cut: noCut, oldCut: noCut}
+		ino.content = c
+	}
+	c.opens++
+	return &File{c: c}
+}
+
+// Close releases the handle. What was written stays to be flushed.
+func (h *File) Close() {
+	h.once.Do(func() {
+		c := h.c
+		c.fs.mu.Lock()
+		c.opens--
+		last := c.opens == 0
+		c.fs.mu.Unlock()
+		if last {
+			c.fs.lastClose(context.Background(), c)
+		}
+	})
+}
+
+// lastClose lets go of a content that no handle refers to, after what is dirty has been flushed.
+func (f *FS) lastClose(ctx context.Context, c *content) {
+	nameless := false
+	f.mu.Lock()
+	nameless = c.ino.in == f.nameless && c.opens == 0 && c.ino.ghost == nil
+	f.mu.Unlock()
+	if nameless && !f.readOnly {
+		if err := f.dropNameless(ctx, c.ino); err != nil {
+			f.logger.Warn("a file without a name was not removed; the next mount will", "file", c.id.String(), "cause", err)
+		}
+	}
+	// What was dropped is forgotten by this; what has been opened again meanwhile was not dropped.
+	if err := c.flush(ctx, flushClose, ordinary); err != nil {
+		return // stays, to be tried again by the next flush of all
+	}
+	c.flushMu.Lock()
+	defer c.flushMu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.opens > 0 || c.unsaved() || c.ino.content != c {
+		return
+	}
+	f.retire(c)
+	c.ino.content = nil
+	f.release(c.ino)
+}
+
+// unsaved reports whether something is not in the journal yet.
+func (c *content) unsaved() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed || len(c.dirty) > 0 || len(c.saving) > 0
+}
+
+// discardLocked forgets what was not flushed, of a file that is dropped. flushMu is held.
+func (c *content) discardLocked() {
+	c.mu.Lock()
+	c.fs.dirtyBytes.Add(-int64(len(c.dirty)) * blockcrypt.BlockSize)
+	for _, b := range c.dirty {
+		c.fs.blocks.Put(b)
+	}
+	c.dirty, c.changed, c.refused, c.harm = nil, false, false, nil
+	c.mu.Unlock()
+	c.fs.forgetDirty(c)
+}
+
+// overlay puts what is newer than the entry into st.
+func (c *content) overlay(st *Stat) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changed || c.saved {
+		st.Size, st.Mtime, st.Ctime = c.size, c.mtime, c.mtime
+	}
+}
+
+// length returns the file's size.
+func (c *content) length() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.size
+}
+
+// WriteAt writes p at off. The bytes survive the end of this process after Flush, and a power loss after Sync. killPriv
+// takes away setuid, setgid and capabilities first.
+func (h *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) (int, error) {
+	c, f := h.c, h.c.fs
+	if off < 0 || uint64(off)+uint64(len(p)) > MaxFileSize {
+		return 0, ErrTooBig
+	}
+	if err := f.writable(); err != nil {
+		return 0, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if killPriv {
+		if err := f.dropPriv(ctx, c.ino); err != nil {
+			return 0, err
+		}
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if err := f.throttle(ctx); err != nil {
+		return 0, err
+	}
+	if err := f.admit(ctx, len(p), ordinary); err != nil {
+		return 0, err
+	}
+	if f.dirtyBytes.Load()+int64(len(p)) > f.limits.dirty {
+		if err := f.flushAll(ctx); err != nil {
+			return 0, err
+		}
+		if err := c.harmed(); err != nil { // it would fill memory
+			return 0, err
+		}
+	}
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.write(ctx, p, uint64(off))
+}
+
+func (c *content) write(ctx context.Context, p []byte, off uint64) (done int, err error) {
+	now := c.fs.now()
+	for done < len(p) {
+		pos := off + uint64(done)
+		n, within := pos/blockcrypt.BlockSize, int(pos%blockcrypt.BlockSize)
+		part := p[done:min(len(p), done+blockcrypt.BlockSize-within)]
+		b, err := c.lockBlock(ctx, n, len(part) == blockcrypt.BlockSize)
+		if err != nil {
+			if done == 0 {
+				return 0, err
+			}
+			break
+		}
+		copy(b[within:], part)
+		done += len(part)
+		c.size = max(c.size, off+uint64(done))
+		c.mtime, c.changed, c.refused = now, true, false
+		c.mu.Unlock()
+	}
+	c.fs.noteDirty(c)
+	return done, nil
+}
+
+// lockBlock takes c.mu and returns block n, made dirty: with what it holds so far, unless all of it is to be written
+// (whole). After an error c.mu is not held. writeMu is, so that nobody else makes blocks dirty.
+//
+// That a block is dirty and that it is changed is one step: a flush in between would take the dirty block away, and
+// what is written then must lie over what the flush has taken.
+func (c *content) lockBlock(ctx context.Context, n uint64, whole bool) (*block, error) {
+	c.mu.Lock()
+	if b := c.dirty[n]; b != nil {
+		return b, nil
+	}
+	if whole {
+		return c.newDirty(n, nil), nil
+	}
+	old, known := c.inMemory(n)
+	if known || n*blockcrypt.BlockSize >= c.size {
+		return c.newDirty(n, old), nil
+	}
+	c.mu.Unlock()
+	old = new(block)
+	if err := c.readBlocks(ctx, n, old[:]); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	return c.newDirty(n, old), nil
+}
+
+// inMemory returns what memory alone says of block n: known is false if it says nothing, b nil if zeros. c.mu is held.
+func (c *content) inMemory(n uint64) (b *block, known bool) {
+	if b := c.dirty[n]; b != nil {
+		return b, true
+	}
+	if n >= c.cut {
+		return nil, true
+	}
+	if b := c.saving[n]; b != nil {
+		return b, true
+	}
+	return nil, n >= c.oldCut
+}
+
+// newDirty makes block n dirty, with the content of old or zeros. c.mu is held.
+func (c *content) newDirty(n uint64, old *block) *block {
+	b := c.fs.blocks.Get().(*block)
+	if old != nil {
+		*b = *old
+	} else {
+		clear(b[:])
+	}
+	if c.dirty == nil {
+		c.dirty = make(map[uint64]*block)
+	}
+	c.dirty[n] = b
+	c.fs.dirtyBytes.Add(blockcrypt.BlockSize)
+	return b
+}
+
+// dropPriv takes away setuid, setgid and capabilities.
+func (f *FS) dropPriv(ctx context.Context, ino *Inode) error {
+	needed := false
+	err := f.view(ctx, func() error {
+		e, err := f.entry(ino)
+		if err == nil {
+			needed = hasPriv(e)
+		}
+		return err
+	})
+	if err != nil || !needed {
+		return err
+	}
+	now := f.now()
+	return f.change(ctx, func() error {
+		e, err := f.editable(ino)
+		if err != nil {
+			return err
+		}
+		killPriv(e)
+		e.Attr.Ctime = now
+		f.save(ino, e)
+		return nil
+	})
+}
+
+// truncate sets a file's size. The block that a cut goes through is sealed anew in the same batch, so that cut bytes
+// never return.
+func (f *FS) truncate(ctx context.Context, ino *Inode, size uint64) error {
+	if err := f.writable(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	h, err := f.Open(ctx, ino)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := f.throttle(ctx); err != nil {
+		return err
+	}
+	c := h.c
+	u := ordinary
+	if size < c.length() {
+		u = freeing
+	}
+	if err := f.flushAll(ctx); err != nil && !(u == freeing && isFull(err)) {
+		return err
+	}
+	if err := f.admit(ctx, 0, u); err != nil {
+		return err
+	}
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if err := c.resize(ctx, size); err != nil {
+		return err
+	}
+	f.noteDirty(c)
+	return c.flush(ctx, flushClose, u)
+}
+
+func (c *content) resize(ctx context.Context, size uint64) error {
+	first, within := size/blockcrypt.BlockSize, size%blockcrypt.BlockSize // the first block that goes
+	if within != 0 && size < c.length() {
+		b, err := c.lockBlock(ctx, first, false)
+		if err != nil {
+			return err
+		}
+		clear(b[within:])
+		first++
+	} else {
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	if size < c.size {
+		for n, b := range c.dirty {
+			if n >= first {
+				delete(c.dirty, n)
+				c.fs.blocks.Put(b)
+				c.fs.dirtyBytes.Add(-blockcrypt.BlockSize)
+			}
+		}
+		c.cut = min(c.cut, first)
+	}
+	c.size, c.mtime, c.changed, c.refused = size, c.fs.now(), true, false
+	return nil
+}
+
+// noteDirty remembers that c has something to flush.
+func (f *FS) noteDirty(c *content) {
+	f.dirtyMu.Lock()
+	defer f.dirtyMu.Unlock()
+	if f.dirtySet == nil {
+		f.dirtySet = make(map[*content]struct{})
+	}
+	f.dirtySet[c] = struct{}{}
+}
+
+func (f *FS) forgetDirty(c *content) {
+	f.dirtyMu.Lock()
+	defer f.dirtyMu.Unlock()
+	delete(f.dirtySet, c)
+}
+
+// flushAll flushes every file: what follows in the journal must not survive without what was written before it. After
+// ErrNoSpace all is flushed but what did not fit. What was refused already, with an error of close(2) or fsync(2), does
+// not count as written: it is tried again, and holds up nobody but who would give its file another name. So it is with
+// what cannot be saved because something that its file needs is damaged: close(2) and fsync(2) of that file tell.
+func (f *FS) flushAll(ctx context.Context) error {
+	all := f.unflushed()
+	slices.SortFunc(all, func(a, b *content) int { return slices.Compare(a.id[:], b.id[:]) })
+	var full error
+	for _, c := range all {
+		err := c.flush(ctx, flushClose, ordinary)
+		if isFull(err) { // another may fit
+			if !c.isRefused() {
+				full = err
+			}
+			continue
+		}
+		if harms(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		f.mu.Lock()
+		unused := c.opens == 0
+		f.mu.Unlock()
+		if unused { // it was kept because its last close could not flush it
+			f.lastClose(ctx, c)
+		}
+	}
+	return full
+}
+
+// Flush makes what was written survive the end of this process: close(2).
+func (h *File) Flush(ctx context.Context) error {
+	if h.c.fs.readOnly {
+		return nil
+	}
+	return h.c.told(h.c.flush(context.WithoutCancel(ctx), flushClose, ordinary))
+}
+
+// Sync makes what was written survive a power loss: fsync(2), fdatasync(2).
+func (h *File) Sync(ctx context.Context) error {
+	if h.c.fs.readOnly {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := h.c.told(h.c.flush(ctx, flushSync, ordinary)); err != nil {
+		return err
+	}
+	return h.c.fs.syncNow(ctx)
+}
+
+// told notes that who wrote to the file is about to be told err.
+func (c *content) told(err error) error {
+	if isFull(err) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.refused = c.changed || len(c.dirty) > 0
+	}
+	return err
+}
+
+// isRefused reports whether all that is dirty was refused.
+func (c *content) isRefused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refused
+}
+
+// harmed returns why what is dirty cannot be saved, if so.
+func (c *content) harmed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.harm
+}
+
+// unsavable returns why what was written to some file cannot be saved, nil if there is no such file.
+func (f *FS) unsavable() error {
+	for _, c := range f.unflushed() {
+		if err := c.harmed(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unflushed returns the files that have something to flush.
+func (f *FS) unflushed() (all []*content) {
+	f.dirtyMu.Lock() // which is taken under their locks
+	defer f.dirtyMu.Unlock()
+	for c := range f.dirtySet {
+		all = append(all, c)
+	}
+	return all
+}
+
+// ReadAt reads into p from off, and returns how many bytes there were: fewer than len(p) only at the end of the file.
+func (h *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	c := h.c
+	if off < 0 {
+		return 0, ErrInvalid
+	}
+	size := c.length()
+	if uint64(off) >= size {
+		return 0, nil
+	}
+	p = p[:min(uint64(len(p)), size-uint64(off))]
+	if err := c.read(ctx, p, uint64(off)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Seek returns the offset of the next data (data true) or hole at or after off; ErrNoData if there is none.
+func (h *File) Seek(ctx context.Context, off int64, data bool) (int64, error) {
+	c := h.c
+	if err := h.Flush(ctx); err != nil {
+		return 0, err
+	}
+	size := c.length()
+	if off < 0 || uint64(off) >= size {
+		return 0, ErrNoData
+	}
+	blocks := (size + blockcrypt.BlockSize - 1) / blockcrypt.BlockSize
+	for n := uint64(off) / blockcrypt.BlockSize; n < blocks; {
+		count := min(blocks-n, seekChunk)
+		pieces, err := c.fs.resolve(ctx, c, n, count)
+		if err != nil {
+			return 0, err
+		}
+		for _, p := range pieces {
+			if (p.run.Kind != blockcrypt.RunHole) == data {
+				return int64(max(uint64(off), p.run.Start*blockcrypt.BlockSize)), nil
+			}
+		}
+		n += count
+	}
+	if data {
+		return 0, ErrNoData
+	}
+	return int64(size), nil
+}
+
+// seekChunk is how many blocks Seek looks up at a time.
+const seekChunk = 4096
+
+func (c *content) wrap(op string, err error) error {
+	return fmt.Errorf("%s %s: %w", op, label(c.id), err)
+}

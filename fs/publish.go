@@ -1,0 +1,348 @@
+package fs
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"envfs/blockcrypt"
+	"envfs/remote"
+)
+
+// A store that others share sees nothing of what is made here until it is published:
+//
+//	close segment and extents -> sync them here -> extents -> segments -> root, which names the segments -> release
+//
+// Root is the commit. What was published and is not named by it yet is published again after a crash, byte for byte.
+
+// publishEvery is how long what is committed waits to be published, if no fold is at work.
+const publishEvery = 2 * time.Second
+
+// unpublished is what only this machine has. It is empty, and nil, where the store is not shared.
+type unpublished struct {
+	extents  map[string]uint64 // those that a batch names, with their lengths; guarded by FS.mu
+	segments map[string]bool   // live ones that root names and others can see; guarded by FS.mu
+	batch    uint64            // the last that root lets others see; guarded by foldMu
+}
+
+// leftHere is what a mount that has ended has not published.
+type leftHere struct {
+	bytes   int64
+	objects int
+}
+
+// noteExtent remembers that a batch names an extent. FS.mu is held.
+func (f *FS) noteExtent(id blockcrypt.ID, x *blockcrypt.ExtentInfo) {
+	if f.shared != nil {
+		f.mine.extents[extentName(id, x)] = x.Length
+	}
+}
+
+// findUnpublished finds what an earlier mount has not published or not released, among what replaying has found. It is
+// for opening.
+func (f *FS) findUnpublished(ctx context.Context, live []blockcrypt.SegmentRef) error {
+	if f.shared == nil {
+		return nil
+	}
+	here := make(map[string]bool)
+	objects, err := f.shared.Unpublished(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		here[o.Name] = true
+	}
+	f.mu.Lock()
+	for id, fd := range f.active.files {
+		for i := range fd.exts {
+			if here[extentName(id, &fd.exts[i])] {
+				f.noteExtent(id, &fd.exts[i])
+			}
+		}
+	}
+	for _, s := range live {
+		if !here[s.Name] {
+			f.mine.segments[s.Name] = true
+		}
+	}
+	f.mu.Unlock()
+	return nil
+}
+
+// unpublishedSize returns how much is here only: bytes, and objects that hold any.
+func (f *FS) unpublishedSize() (bytes int64, objects int) {
+	if f.shared == nil {
+		return 0, 0
+	}
+	if p := f.left.Load(); p != nil {
+		return p.bytes, p.objects
+	}
+	f.commitMu.Lock()
+	live := f.liveSegments()
+	f.commitMu.Unlock()
+	for _, s := range f.unseen(live) {
+		bytes += int64(s.Length)
+		objects++
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, length := range f.mine.extents {
+		bytes += int64(length)
+		objects++
+	}
+	return bytes, objects
+}
+
+// unseen returns those of the live segments that others cannot see.
+func (f *FS) unseen(live []blockcrypt.SegmentRef) []blockcrypt.SegmentRef {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(live), func(s blockcrypt.SegmentRef) bool { return f.mine.segments[s.Name] })
+}
+
+// Publish lets others see all that was done so far. On a store that is not shared it does nothing.
+func (f *FS) Publish(ctx context.Context) error {
+	if f.shared == nil {
+		return nil
+	}
+	if err := f.writable(); err != nil {
+		return err
+	}
+	if err := f.flushAll(ctx); err != nil && !isFull(err) {
+		return err
+	}
+	f.foldMu.Lock()
+	defer f.foldMu.Unlock()
+	return f.publishLocked(ctx)
+}
+
+func (f *FS) publishLocked(ctx context.Context) error {
+	if err := f.stoppedBy(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	waits := len(f.pending.batch.Deltas) > 0 || len(f.queue) > 0
+	f.mu.Unlock()
+	if !waits && f.committed.Load() == f.mine.batch {
+		return nil
+	}
+	whole := context.WithoutCancel(ctx) // of steps that are not to be broken off
+	live, extents, err := f.closeForPublishing(whole)
+	if err != nil {
+		return err
+	}
+	last := f.committed.Load()
+	if last == f.mine.batch {
+		return nil
+	}
+	if err := f.syncNow(whole); err != nil {
+		return err
+	}
+	if err := f.send(ctx, live, extents); err != nil {
+		return err
+	}
+	if err := f.replaceRootAs(ctx, true, func(r *blockcrypt.Root) { nameSegments(r, live) }); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	f.sent(whole, live, extents)
+	f.mine.batch = last
+	return nil
+}
+
+// closeForPublishing makes what is committed stand still: it begins a new segment, and no flush appends to an extent any
+// more that a batch names. It returns the live segments and the extents that are not published. foldMu is held.
+func (f *FS) closeForPublishing(ctx context.Context) (live []blockcrypt.SegmentRef, extents map[string]uint64, err error) {
+	f.commitMu.Lock()
+	defer f.commitMu.Unlock()
+	if err := f.handOver(ctx, f.journal.Prepare); err != nil {
+		return nil, nil, fmt.Errorf("begin a journal segment: %w", err)
+	}
+	f.mu.Lock()
+	taken := f.take()
+	f.layerNo++
+	f.mu.Unlock()
+	f.appendAll(ctx, taken)
+	if err := f.stoppedBy(); err != nil {
+		return nil, nil, err
+	}
+	if err := f.journal.Rotate(ctx); err != nil {
+		f.stop(fmt.Errorf("begin a journal segment: %w", err))
+		return nil, nil, err
+	}
+	f.committed.Store(f.journal.Position().Number)
+	f.room.set(f.journal.Room())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.liveSegments(), maps.Clone(f.mine.extents), nil
+}
+
+// send puts extents and live segments, which are closed and synced, where others can see them once root names them.
+// foldMu is held.
+func (f *FS) send(ctx context.Context, live []blockcrypt.SegmentRef, extents map[string]uint64) error {
+	if f.shared == nil {
+		return nil
+	}
+	var objects []remote.Info
+	for name, length := range extents {
+		objects = append(objects, remote.Info{Name: name, Size: int64(length)})
+	}
+	slices.SortFunc(objects, func(a, b remote.Info) int { return cmp.Compare(a.Name, b.Name) })
+	if err := f.shared.Publish(ctx, objects); err != nil {
+		return err
+	}
+	objects = objects[:0]
+	for _, s := range f.unseen(live) {
+		objects = append(objects, remote.Info{Name: s.Name, Size: int64(s.Length)})
+	}
+	return f.shared.Publish(ctx, objects)
+}
+
+// sent notes that root names what was sent, and lets go of the copies here. foldMu is held.
+func (f *FS) sent(ctx context.Context, live []blockcrypt.SegmentRef, extents map[string]uint64) {
+	if f.shared == nil {
+		return
+	}
+	names := slices.Collect(maps.Keys(extents))
+	f.mu.Lock()
+	for _, name := range names {
+		delete(f.mine.extents, name)
+	}
+	for _, s := range live {
+		if !f.mine.segments[s.Name] {
+			f.mine.segments[s.Name] = true
+			names = append(names, s.Name)
+		}
+	}
+	f.mu.Unlock()
+	if err := f.shared.Release(ctx, names); err != nil {
+		f.logger.Warn("what was published takes space here still", "cause", err)
+	}
+}
+
+// commitContext is the context of a step that is not to be broken off: without an end, but that a shared store may be away
+// for any time, so that a step there ends with ctx. Then it is not known whether it was done, and writing stops.
+func (f *FS) commitContext(ctx context.Context) context.Context {
+	if f.shared != nil {
+		return ctx
+	}
+	return context.WithoutCancel(ctx)
+}
+
+// takeBack deletes objects that nothing will name.
+func (f *FS) takeBack(ctx context.Context, names []string) error {
+	if f.shared != nil {
+		_ = f.store.Sync(ctx) // what is under way is to be there to be deleted; its error was met before
+	}
+	return f.store.Delete(ctx, names...)
+}
+
+// send is FS.send for the extents of the new tree.
+func (fo *folding) send(ctx context.Context) error {
+	f := fo.f
+	if f.shared == nil {
+		return nil
+	}
+	if err := f.local.Sync(ctx); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	made, dead := make(map[string]bool), make(map[string]bool)
+	for _, name := range fo.made {
+		made[name] = true
+	}
+	for _, d := range fo.dead {
+		dead[d.Name] = true
+	}
+	fo.sending = make(map[string]uint64)
+	f.mu.Lock()
+	for _, b := range fo.born {
+		if _, mine := f.mine.extents[b.Name]; (mine || made[b.Name]) && !dead[b.Name] {
+			fo.sending[b.Name] = b.Length
+		}
+	}
+	f.mu.Unlock()
+	return f.send(ctx, nil, fo.sending)
+}
+
+// sent is FS.sent, and forgets what the fold has made superfluous before it was published.
+func (fo *folding) sent(ctx context.Context) {
+	f := fo.f
+	if f.shared == nil {
+		return
+	}
+	f.sent(ctx, nil, fo.sending)
+	var names []string
+	f.mu.Lock()
+	for _, d := range fo.dead {
+		if _, mine := f.mine.extents[d.Name]; mine {
+			delete(f.mine.extents, d.Name)
+			names = append(names, d.Name)
+		}
+	}
+	for _, s := range fo.old {
+		delete(f.mine.segments, s.Name)
+	}
+	f.mu.Unlock()
+	f.mine.batch = fo.cut.Number
+	if err := f.shared.Release(ctx, names); err != nil {
+		f.logger.Warn("what was folded takes space here still", "cause", err)
+	}
+}
+
+// What is published is folded when it has become so much: who opens the vault reads all of it. Before, a small file costs
+// a part of a request, after the fold one of its own.
+const (
+	foldSegments = 512
+	foldBytes    = 32 << 20
+	closingFold  = 256 // objects that an unmount writes at most
+)
+
+// muchPublished reports whether there is enough to fold: bytes of deltas and content, or segments.
+func (f *FS) muchPublished(size int64) bool {
+	f.commitMu.Lock()
+	defer f.commitMu.Unlock()
+	return size > foldBytes || len(f.liveSegments()) >= foldSegments
+}
+
+// closeShared publishes what waits, and folds if that is little; then the term is closed. foldMu is held.
+func (f *FS) closeShared(ctx context.Context) error {
+	f.mu.Lock()
+	objects := len(f.active.files) + len(f.active.dirs) + len(f.active.drops)
+	f.mu.Unlock()
+	if objects <= closingFold {
+		return f.foldLocked(ctx, true)
+	}
+	if err := f.publishLocked(ctx); err != nil {
+		return err
+	}
+	return f.replaceRoot(ctx, func(r *blockcrypt.Root) { f.closeTerm(r) })
+}
+
+// publishLoop publishes what is committed, again and again.
+func (f *FS) publishLoop(ctx context.Context) {
+	tick := time.NewTicker(publishEvery)
+	defer tick.Stop()
+	waits := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if f.stoppedBy() != nil {
+			return
+		}
+		err := f.Publish(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && waits:
+			f.logger.Info("all is published again")
+		case err != nil && !waits:
+			f.logger.Warn("what was done waits here to be published; it will be tried again", "cause", err)
+		}
+		waits = err != nil
+	}
+}

@@ -1,0 +1,81 @@
+// Package cache puts two local directories in front of a store that is far away: the state, which holds what was made here
+// and is not published yet, and the cache of what was fetched. Both hold ciphertext only. The state is as precious as the
+// vault; the cache may be deleted at any time.
+//
+//	Create, Append -> state -> Publish -> shared store -> Release: from the state to the cache
+//	Put, Replace --------------------------> shared store
+//	ReadAt, Get <- state <- cache <- shared store
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"envfs/blockcrypt"
+	"envfs/remote"
+	"envfs/remote/dir"
+)
+
+// Options of Open.
+type Options struct {
+	State string // directory of what is not published; made if it is missing
+	Cache string // directory of what was fetched; made if it is missing
+	Size  int64  // bytes that Cache may hold
+}
+
+// DefaultSize is the usual value of Options.Size.
+const DefaultSize = 10 << 30
+
+// Store is a shared store with a state and a cache in front of it.
+type Store struct {
+	far   remote.Store
+	state *dir.Store
+	pages *pages
+	runs  *runs
+	later *uploads
+}
+
+var _ remote.Shared = (*Store)(nil)
+
+// Open returns the store. It closes far when it is closed, not if Open fails.
+func Open(far remote.Store, o Options) (*Store, error) {
+	if o.Size == 0 {
+		o.Size = DefaultSize
+	}
+	if err := os.MkdirAll(filepath.Dir(o.State), 0o700); err != nil {
+		return nil, fmt.Errorf("open state %s: %w", o.State, err)
+	}
+	state, err := dir.Create(o.State, dir.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	pages, err := openPages(o.Cache, o.Size)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open cache: %w", err), state.Close())
+	}
+	return &Store{far: far, state: state, pages: pages, runs: newRuns(), later: newUploads(far)}, nil
+}
+
+// grows reports whether objects of this name are made by Create, and so may lie in the state.
+func grows(name string) bool {
+	n, err := blockcrypt.ParseName(name)
+	return err == nil && (n.Kind == blockcrypt.KindSegment || n.Kind == blockcrypt.KindExtent)
+}
+
+// Location implements remote.Store: that of the shared store.
+func (s *Store) Location() string { return s.far.Location() }
+
+// Identity implements remote.Store: that of the shared store.
+func (s *Store) Identity(ctx context.Context) ([]byte, error) { return s.far.Identity(ctx) }
+
+// Space implements remote.Store: that of the state, where all that is written lies first.
+func (s *Store) Space(ctx context.Context) (remote.Space, error) { return s.state.Space(ctx) }
+
+// Close implements remote.Store. What waits for Sync is given up.
+func (s *Store) Close() error {
+	s.later.close()
+	return errors.Join(s.state.Close(), s.far.Close())
+}

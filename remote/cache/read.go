@@ -1,0 +1,157 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"envfs/remote"
+)
+
+// maxWhole bounds the objects that Get keeps in the cache, in bytes.
+const maxWhole = 4 << 20
+
+// ReadAt implements remote.Store. What is fetched is kept, in pages of pageSize.
+func (s *Store) ReadAt(ctx context.Context, name string, p []byte, off int64) (int, error) {
+	if grows(name) {
+		n, err := s.state.ReadAt(ctx, name, p, off)
+		if !errors.Is(err, remote.ErrNotExist) {
+			return n, err
+		}
+	}
+	if off < 0 || !cached(name) {
+		return s.far.ReadAt(ctx, name, p, off)
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("read %s: %w", name, err)
+	}
+	done := 0
+	for done < len(p) {
+		at := off + int64(done)
+		page, err := s.page(ctx, name, at/pageSize)
+		if err != nil {
+			return done, err
+		}
+		within := at % pageSize
+		if within < int64(len(page)) {
+			done += copy(p[done:], page[within:])
+		}
+		if done < len(p) && len(page) < pageSize {
+			return done, io.EOF
+		}
+	}
+	return done, nil
+}
+
+// page returns a page of an object: shorter than pageSize at the object's end, empty behind it.
+func (s *Store) page(ctx context.Context, name string, number int64) ([]byte, error) {
+	key := pageKey{hashOf(name), number}
+	sequential := s.runs.touch(key)
+	if data, ok := s.pages.get(key); ok {
+		return data, nil
+	}
+	if n := s.runs.under(key); n != nil {
+		if err := n.wait(ctx); err != nil {
+			return nil, err
+		}
+	} else if sequential {
+		return s.fetchRun(ctx, name, key)
+	}
+	return s.fetchPage(ctx, name, key)
+}
+
+// fetchPage returns a page from the cache, or fetches it.
+func (s *Store) fetchPage(ctx context.Context, name string, key pageKey) ([]byte, error) {
+	if data, ok := s.pages.get(key); ok {
+		return data, nil
+	}
+	return s.pages.fetch(ctx, key, func(ctx context.Context) ([]byte, error) {
+		data := make([]byte, pageSize)
+		n, err := s.far.ReadAt(ctx, name, data, key.number*pageSize)
+		if err == io.EOF {
+			err = nil
+		}
+		return data[:n:n], err
+	})
+}
+
+// Forget drops what the cache holds of an object, for who finds it damaged: what is read next is fetched anew. It
+// reports whether that was anything.
+func (s *Store) Forget(name string) bool { return s.pages.drop(hashOf(name)) }
+
+// cached reports whether an object of this name never changes, so that it may be kept.
+func cached(name string) bool { return !remote.IsReplaced(name) && remote.CheckName(name) == nil }
+
+// Get implements remote.Store.
+func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
+	if grows(name) {
+		data, err := s.state.Get(ctx, name, limit)
+		if !errors.Is(err, remote.ErrNotExist) {
+			return data, err
+		}
+	}
+	if !cached(name) {
+		return s.far.Get(ctx, name, limit)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("get %s: %w", name, err)
+	}
+	key := pageKey{hashOf(name), wholeObject}
+	data, ok := s.pages.get(key)
+	if !ok {
+		var err error
+		data, err = s.pages.fetch(ctx, key, func(ctx context.Context) ([]byte, error) { return s.far.Get(ctx, name, min(limit, maxWhole)) })
+		if err != nil && limit > maxWhole {
+			return s.far.Get(ctx, name, limit)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("get %s: %w: it has %d bytes, more than the %d that are expected", name, remote.ErrNotObject, len(data), limit)
+	}
+	return data, nil
+}
+
+// Size implements remote.Store.
+func (s *Store) Size(ctx context.Context, name string) (int64, error) {
+	if grows(name) {
+		n, err := s.state.Size(ctx, name)
+		if !errors.Is(err, remote.ErrNotExist) {
+			return n, err
+		}
+	}
+	if n, ok := s.pages.size(pageKey{hashOf(name), wholeObject}); ok && cached(name) {
+		return n, ctx.Err()
+	}
+	return s.far.Size(ctx, name)
+}
+
+// List implements remote.Store: what is in the state or in the shared store, or in both, once.
+func (s *Store) List(ctx context.Context, prefix string, fn func(remote.Info) error) error {
+	here := make(map[string]bool)
+	var all []remote.Info
+	err := s.state.List(ctx, prefix, func(i remote.Info) error {
+		if grows(i.Name) {
+			here[i.Name] = true
+			all = append(all, i)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, i := range all {
+		if err := fn(i); err != nil {
+			return err
+		}
+	}
+	return s.far.List(ctx, prefix, func(i remote.Info) error {
+		if here[i.Name] {
+			return nil
+		}
+		return fn(i)
+	})
+}

@@ -1,0 +1,107 @@
+package bucket
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// proxy stands between the command and the server, and lets the network be bad.
+type proxy struct {
+	addr string
+	next http.RoundTripper
+
+	mu     sync.Mutex
+	rng    *rand.Rand
+	share  float64 // of the requests that something happens to
+	counts map[string]int
+	server string // host:port
+}
+
+// newProxy starts a proxy in front of a server.
+func newProxy(t *testing.T, server string, rng *rand.Rand) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	p := &proxy{addr: l.Addr().String(), next: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}, rng: rng,
+		counts: make(map[string]int), server: server}
+	s := &http.Server{Handler: p}
+	var done sync.WaitGroup
+	done.Go(func() { _ = s.Serve(l) })
+	t.Cleanup(func() {
+		_ = s.Close()
+		done.Wait()
+	})
+	return p
+}
+
+// faults sets the share of the requests that something happens to.
+func (p *proxy) faults(share float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.share = share
+}
+
+// draw says what happens to a request, and how long it takes longer.
+func (p *proxy) draw() (fault string, delay time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rng.Float64() >= p.share {
+		return "", 0
+	}
+	kinds := []string{"refused", "lost", "cut", "500", "503", "409", "late", "stalled"}
+	fault = kinds[p.rng.IntN(len(kinds))]
+	switch fault {
+	case "late":
+		delay = time.Duration(p.rng.IntN(50)) * time.Millisecond
+	case "stalled":
+		delay = time.Duration(p.rng.IntN(1000)) * time.Millisecond
+	}
+	p.counts[fault]++
+	return fault, delay
+}
+
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	fault, delay := p.draw()
+	switch fault {
+	case "refused":
+		panic(http.ErrAbortHandler)
+	case "500", "503", "409":
+		code := map[string]string{"500": "InternalError", "503": "SlowDown", "409": "ConditionalRequestConflict"}[fault]
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(map[string]int{"500": 500, "503": 503, "409": 409}[fault])
+		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected</Message></Error>", code)
+		return
+	}
+	select {
+	case <-time.After(delay):
+	case <-r.Context().Done():
+		panic(http.ErrAbortHandler)
+	}
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.URL.Host, out.RequestURI = "http", p.server, ""
+	resp, err := p.next.RoundTrip(out)
+	if err != nil {
+		panic(http.ErrAbortHandler) // as if the server were not there
+	}
+	defer resp.Body.Close()
+	if fault == "lost" {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		panic(http.ErrAbortHandler)
+	}
+	for name, values := range resp.Header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(resp.StatusCode)
+	if fault == "cut" && resp.ContentLength > 0 {
+		_, _ = io.CopyN(w, resp.Body, resp.ContentLength/2)
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = io.Copy(w, resp.Body) // the client sees if it is cut off
+}
