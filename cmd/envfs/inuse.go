@@ -7,6 +7,7 @@ import (
 
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/mountpoint"
+	"envfs/cmd/envfs/internal/state"
 	"envfs/fs"
 	"envfs/remote"
 )
@@ -18,17 +19,17 @@ func mountedBy(h control.Hello) error {
 }
 
 // lock takes the store for this process, or tells who has it.
-func lock(store remote.Local, path string) error {
+func lock(store remote.Local, path string, at state.Places) error {
 	err := store.Lock()
 	if !errors.Is(err, remote.ErrInUse) {
 		return err
 	}
-	return inUse(path)
+	return inUse(path, at)
 }
 
 // inUse says who has the store at path, as far as that can be found out.
-func inUse(path string) error {
-	h, ok := mountpoint.HolderOf(placeOf(path))
+func inUse(path string, at state.Places) error {
+	h, ok := mountpoint.HolderOf(placeOf(path, at))
 	if !ok {
 		return hint(fmt.Errorf("%s: %w by another process", storeName(path), fs.ErrInUse), "`envfs status` lists what is mounted")
 	}
