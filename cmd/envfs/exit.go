@@ -58,7 +58,7 @@ var outcomes = [...]outcome{
 	{fs.ErrHalfMade, codeNoVault, "run `envfs init` on it again: it goes on from there"},
 	{fs.ErrRootLost, codeNoVault, "keep all files as they are; restore `root` from a backup"},
 	{fs.ErrNoVault, codeNoVault, "`envfs init` makes one"},
-	{fs.ErrOtherWriter, codeInUse, "if that machine no longer writes, add --takeover; --read-only only looks"},
+	{fs.ErrOtherWriter, codeInUse, ""},
 	{fs.ErrInUse, codeInUse, ""},
 	{remote.ErrInUse, codeInUse, ""},
 	{keystore.ErrWrongKey, codeWrongKey, ""},

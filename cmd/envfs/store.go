@@ -186,7 +186,7 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 	})
 	if err != nil {
 		keys.Close()
-		return nil, fmt.Errorf("%s: %w", storeName(path), err)
+		return nil, otherWriter(path, err, time.Now())
 	}
 	return &vault{f, keys}, nil
 }
