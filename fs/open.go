@@ -158,7 +158,7 @@ func (f *FS) beginTerm(ctx context.Context, sv *survey, s *replayed) error {
 	var last blockcrypt.Term
 	for _, t := range f.root.Terms {
 		if !t.Closed && (t.Host != f.opts.Host || t.StateID != f.opts.StateID) && !f.opts.Takeover {
-			return fmt.Errorf("%w: %s@%s has it open since %s", ErrOtherWriter, t.User, t.Host, goTime(t.Began).Format("2006-01-02 15:04"))
+			return &OtherWriterError{User: t.User, Host: t.Host, Since: goTime(t.Began), LastCommit: goTime(f.root.Time)}
 		}
 		if t.Number > last.Number {
 			last = t
