@@ -159,7 +159,7 @@ type FS struct {
 	flights  []flight // guarded by rootMu
 	bare     bool     // root has no copy in roots/, as it only publishes; guarded by rootMu
 	mine     unpublished
-	follower *follower // nil: nobody else changes what is read here
+	follower *follower                // nil: nobody else changes what is read here
 	left     atomic.Pointer[leftHere] // set when the mount has ended
 	grave    graveyard
 	swept    bool // orphans of earlier terms are gone
