@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"envfs/blockcrypt"
 	"envfs/fs/journal"
 	"envfs/keystore"
@@ -84,21 +86,23 @@ type limits struct {
 
 // FS is an open vault. All methods may be called concurrently.
 type FS struct {
-	store    remote.Store
-	local    remote.Local  // nil if read-only
-	shared   remote.Shared // store, if others see what was published only; nil if read-only
-	vault    blockcrypt.Vault
-	keys     atomic.Pointer[keystore.Vault]
-	logger   *slog.Logger
-	clock    Clock
-	rand     io.Reader
-	opts     Options
-	limits   limits
-	readOnly bool
-	since    time.Time
-	older    string          // why what was opened is not the newest; empty if it is
-	term     blockcrypt.Term // of this mount, as it began; root has it as it is
-	pinned   uint64          // last batch that was pinned as durable; guarded by foldMu
+	store      remote.Store
+	local      remote.Local // nil if read-only
+	relief     singleflight.Group
+	oldestWait atomic.Int64  // when the first of what waits to be published was committed; 0: nothing waits
+	shared     remote.Shared // store, if others see what was published only; nil if read-only
+	vault      blockcrypt.Vault
+	keys       atomic.Pointer[keystore.Vault]
+	logger     *slog.Logger
+	clock      Clock
+	rand       io.Reader
+	opts       Options
+	limits     limits
+	readOnly   bool
+	since      time.Time
+	older      string          // why what was opened is not the newest; empty if it is
+	term       blockcrypt.Term // of this mount, as it began; root has it as it is
+	pinned     uint64          // last batch that was pinned as durable; guarded by foldMu
 
 	journalDamage string // what of the journal is damaged, if it was opened all the same
 

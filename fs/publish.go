@@ -129,6 +129,7 @@ func (f *FS) publishLocked(ctx context.Context) error {
 	if !waits && f.committed.Load() == f.mine.batch {
 		return nil
 	}
+	began := f.clock.Now()
 	whole := context.WithoutCancel(ctx) // of steps that are not to be broken off
 	live, extents, err := f.closeForPublishing(whole)
 	if err != nil {
@@ -149,6 +150,7 @@ func (f *FS) publishLocked(ctx context.Context) error {
 	}
 	f.sent(whole, live, extents)
 	f.mine.batch = last
+	f.notePublished(last, began)
 	return nil
 }
 
@@ -286,6 +288,7 @@ func (fo *folding) sent(ctx context.Context) {
 	}
 	f.mu.Unlock()
 	f.mine.batch = fo.cut.Number
+	f.notePublished(fo.cut.Number, f.clock.Now())
 	if err := f.shared.Release(ctx, names); err != nil {
 		f.logger.Warn("what was folded takes space here still", "cause", err)
 	}
