@@ -86,23 +86,24 @@ type limits struct {
 
 // FS is an open vault. All methods may be called concurrently.
 type FS struct {
-	store      remote.Store
-	local      remote.Local // nil if read-only
-	relief     singleflight.Group
-	oldestWait atomic.Int64  // when the first of what waits to be published was committed; 0: nothing waits
-	shared     remote.Shared // store, if others see what was published only; nil if read-only
-	vault      blockcrypt.Vault
-	keys       atomic.Pointer[keystore.Vault]
-	logger     *slog.Logger
-	clock      Clock
-	rand       io.Reader
-	opts       Options
-	limits     limits
-	readOnly   bool
-	since      time.Time
-	older      string          // why what was opened is not the newest; empty if it is
-	term       blockcrypt.Term // of this mount, as it began; root has it as it is
-	pinned     uint64          // last batch that was pinned as durable; guarded by foldMu
+	store    remote.Store
+	local    remote.Local  // nil if read-only
+	shared   remote.Shared // store, if others see what was published only; nil if read-only
+	vault    blockcrypt.Vault
+	keys     atomic.Pointer[keystore.Vault]
+	logger   *slog.Logger
+	clock    Clock
+	rand     io.Reader
+	opts     Options
+	limits   limits
+	readOnly bool
+	since    time.Time
+	older    string          // why what was opened is not the newest; empty if it is
+	term     blockcrypt.Term // of this mount, as it began; root has it as it is
+	pinned   uint64          // last batch that was pinned as durable; guarded by rootMu
+
+	relief     singleflight.Group // what is done for operations that cannot go on without
+	oldestWait atomic.Int64       // when the first of what waits to be published was committed; 0: nothing waits
 
 	journalDamage string // what of the journal is damaged, if it was opened all the same
 
@@ -150,13 +151,17 @@ type FS struct {
 	readersMu sync.Mutex
 	readers   map[[16]byte]*extentReader
 
-	foldMu   sync.Mutex // one fold or other change of root at a time
-	rootData []byte     // root as it lies on the store; guarded by foldMu
-	runs     []blockcrypt.ObjRef
-	folded   []string // segments that the last fold made superfluous
-	bornFor  uint64   // highest birth of an extent that a flush has begun; guarded by FS.mu
-	flights  []flight // guarded by foldMu
-	bare     bool     // root has no copy in roots/, as it only publishes; guarded by foldMu
+	foldMu  sync.Mutex // one fold or change of keys at a time; comes before rootMu
+	runs    []blockcrypt.ObjRef
+	folded  []string // segments that the last fold made superfluous
+	bornFor uint64   // highest birth of an extent that a flush has begun; guarded by FS.mu
+
+	// rootMu is held by whoever replaces root, from what the new one will name to what follows from its being there: one
+	// at a time. It comes before commitMu.
+	rootMu   sync.Mutex
+	rootData []byte   // root as it lies on the store; guarded by rootMu
+	flights  []flight // guarded by rootMu
+	bare     bool     // root has no copy in roots/, as it only publishes; guarded by rootMu
 	mine     unpublished
 	left     atomic.Pointer[leftHere] // set when the mount has ended
 	grave    graveyard

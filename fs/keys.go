@@ -29,6 +29,8 @@ func (f *FS) ChangeKeys(ctx context.Context, edit func(*keystore.Vault) (*keysto
 	}
 	f.foldMu.Lock()
 	defer f.foldMu.Unlock()
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
 	old := f.keyring()
 	next, err := edit(old)
 	if err != nil {
@@ -110,6 +112,7 @@ func (f *FS) newEpoch(ctx context.Context, next *keystore.Vault, ref blockcrypt.
 	f.journal = writer
 	f.sent(ctx, live, extents)
 	f.mine.batch = at.Number
+	f.notePublished(at.Number, f.clock.Now())
 	f.room.set(writer.Room())
 	return nil
 }

@@ -153,8 +153,8 @@ func (f *FS) start() {
 
 // beginTerm writes a root with a term of this mount, and begins the journal where replaying ended.
 func (f *FS) beginTerm(ctx context.Context, sv *survey, s *replayed) error {
-	f.foldMu.Lock()
-	defer f.foldMu.Unlock()
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
 	var last blockcrypt.Term
 	for _, t := range f.root.Terms {
 		if !t.Closed && (t.Host != f.opts.Host || t.StateID != f.opts.StateID) && !f.opts.Takeover {
