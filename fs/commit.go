@@ -173,6 +173,7 @@ func (f *FS) appendAll(ctx context.Context, taken []*builder) {
 			continue
 		}
 		f.committed.Store(b.at.Pos.Number)
+		f.noteCommit()
 		f.room.use(f.journal.Room())
 		f.mu.Lock()
 		for _, fix := range b.fix {

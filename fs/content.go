@@ -176,6 +176,9 @@ func (h *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 	if err := f.writable(); err != nil {
 		return 0, err
 	}
+	if err := f.waitTurn(ctx, len(p)); err != nil {
+		return 0, err
+	}
 	ctx = context.WithoutCancel(ctx)
 	if killPriv {
 		if err := f.dropPriv(ctx, c.ino); err != nil {

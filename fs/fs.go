@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"envfs/blockcrypt"
 	"envfs/fs/journal"
 	"envfs/keystore"
@@ -100,6 +102,9 @@ type FS struct {
 	older    string          // why what was opened is not the newest; empty if it is
 	term     blockcrypt.Term // of this mount, as it began; root has it as it is
 	pinned   uint64          // last batch that was pinned as durable; guarded by rootMu
+
+	relief     singleflight.Group // what is done for operations that cannot go on without
+	oldestWait atomic.Int64       // when the first of what waits to be published was committed; 0: nothing waits
 
 	journalDamage string // what of the journal is damaged, if it was opened all the same
 

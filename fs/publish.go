@@ -137,6 +137,7 @@ func (f *FS) publishLocked(ctx context.Context) error {
 	if !waits && f.committed.Load() == f.mine.batch {
 		return nil
 	}
+	began := f.clock.Now()
 	whole := context.WithoutCancel(ctx) // of steps that are not to be broken off
 	live, extents, err := f.closeForPublishing(whole)
 	if err != nil {
@@ -157,6 +158,7 @@ func (f *FS) publishLocked(ctx context.Context) error {
 	}
 	f.sent(whole, live, extents)
 	f.mine.batch = last
+	f.notePublished(last, began)
 	return nil
 }
 
@@ -326,6 +328,7 @@ func (fo *folding) sent(ctx context.Context) {
 	}
 	f.mu.Unlock()
 	f.mine.batch = max(f.mine.batch, fo.cut.Number)
+	f.notePublished(f.mine.batch, f.clock.Now())
 	if err := f.shared.Release(ctx, names); err != nil {
 		f.logger.Warn("what was folded takes space here still", "cause", err)
 	}

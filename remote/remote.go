@@ -121,6 +121,19 @@ type Shared interface {
 	Unpublished(ctx context.Context) ([]Info, error)
 }
 
+// Bounded is a Shared that bounds how much waits in front of it.
+type Bounded interface {
+	Shared
+
+	// Admit returns when n bytes more may wait in front: at once, or when enough was published. ErrNoSpace: the shared
+	// store has been away for as long as is to be waited for it. It may be called with no lock that publishing needs.
+	Admit(ctx context.Context, n int64) error
+
+	// Await returns what work returns, which needs the shared store; but ErrNoSpace once that has been away for as long as
+	// is to be waited for it. The work goes on then.
+	Await(ctx context.Context, work <-chan error) error
+}
+
 // Reserver is a Local that can hold back space of its disk, to be given back when the disk is full.
 type Reserver interface {
 	// Reserve holds size bytes back, until Release or until a writer locks the store the next time.

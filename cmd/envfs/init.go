@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -102,7 +103,7 @@ func createStore(ctx context.Context, path string, at state.Places) (remote.Loca
 	if !isBucket(path) {
 		return dir.Create(path, dir.Options{})
 	}
-	s, err := openBucket(ctx, path, false, at, 0)
+	s, err := openBucket(ctx, path, openOptions{Places: at}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

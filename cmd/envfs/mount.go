@@ -10,7 +10,6 @@ import (
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/mountpoint"
 	"envfs/cmd/envfs/internal/secret"
-	"envfs/remote/cache"
 )
 
 // mountRequest says what to mount, where and how. It travels to the daemon through a pipe.
@@ -28,6 +27,7 @@ func (a *app) mountCommand() *cobra.Command {
 		req        mountRequest
 		src        secret.Source
 		foreground bool
+		limits     *bucketLimits
 	)
 	c := &cobra.Command{
 		Use:   "mount STORE MOUNTPOINT",
@@ -45,6 +45,10 @@ MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there
 			if req.Root != "" && !req.ReadOnly {
 				return usageError(c, errors.New("--root needs --read-only: only the newest root is written to"))
 			}
+			if err := limits.set(&req.openOptions); err != nil {
+				return usageError(c, err)
+			}
+			req.Places = a.at
 			return a.mount(c.Context(), args[0], args[1], &req, &src, foreground)
 		},
 	}
@@ -59,8 +63,7 @@ MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there
 	f.BoolVar(&req.Takeover, "takeover", false, "write although another machine has not said that it is done")
 	f.BoolVar(&req.AllowOther, "allow-other", false, "let other users in, as far as permissions let them")
 	f.BoolVar(&req.ShowNames, "show-names", false, "let the log name damaged files by path; it lies unencrypted in the user's state")
-	cacheSize := f.Int("cache-size", cache.DefaultSize>>20, "how much of what was fetched from a bucket is kept here, in `MIB`")
-	c.PreRun = func(*cobra.Command, []string) { req.CacheSize, req.Places = int64(*cacheSize)<<20, a.at }
+	limits = bucketFlags(f)
 	f.BoolVar(&req.Writeback, "writeback", false, "let the kernel gather small writes")
 	return c
 }

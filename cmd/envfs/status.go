@@ -18,7 +18,10 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "List the mounts and how they are",
 		Long: `List every mount: its store, since when, what waits to be folded into the tree, what deleting superseded objects will
-give back, the oldest moment that is still whole in the store, and errors.`,
+give back, the oldest moment that is still whole in the store, and errors. Of a vault in a bucket also what waits to be
+published and since when, whether the bucket is there, requests, and what the cache holds.`,
+		Example: `  envfs status
+  envfs status --json | jq '.to_publish_bytes'`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.status(c.Context(), asJSON) },
 	}
@@ -109,11 +112,14 @@ func describe(st *control.MountStatus) string {
 	}
 	if !st.ReadOnly {
 		if st.Shared {
-			row("to be published", "%s in %s, in %s", size(st.Waiting), plural(int64(st.WaitingIn), "object", "objects"), printable(st.StateDir))
+			row("to be published", "%s", toPublish(st))
 		}
 		row("to be folded", "%s", size(st.PendingBytes))
 		row("last fold", "%s", moment(st.LastFold))
 		row("reclaimable", "%s", size(st.Reclaimable))
+	}
+	if st.Bucket != nil {
+		describeBucket(st, row)
 	}
 	row("oldest whole", "%s", moment(st.OldestWhole))
 	switch {

@@ -51,11 +51,11 @@ func storePath(arg string) (string, error) {
 }
 
 // openStore opens the store at a path that [storePath] returned.
-func openStore(ctx context.Context, path string, readOnly bool, at state.Places, cacheSize int64) (remote.Store, error) {
+func openStore(ctx context.Context, path string, o openOptions, log *slog.Logger) (remote.Store, error) {
 	if isBucket(path) {
-		return openBucket(ctx, path, readOnly, at, cacheSize)
+		return openBucket(ctx, path, o, log)
 	}
-	return openDir(path, readOnly)
+	return openDir(path, o.ReadOnly)
 }
 
 // localOf returns the part of a store that a writer locks.
@@ -80,7 +80,7 @@ func peek(ctx context.Context, path, root string) (*keystore.File, blockcrypt.Ro
 	var s remote.Store
 	var err error
 	if isBucket(path) {
-		s, err = openFar(path, true, firstContact)
+		s, err = openFar(path, true, firstContact, slog.New(slog.DiscardHandler))
 	} else {
 		s, err = openDir(path, true)
 	}
@@ -125,7 +125,8 @@ func unlock(ctx context.Context, kf *keystore.File, b *secret.Bundle) (*keystore
 // vault is an open vault.
 type vault struct {
 	*fs.FS
-	keys *keystore.Vault
+	keys   *keystore.Vault
+	bucket *bucket // nil: the store is a directory
 }
 
 // openOptions says how to open a vault.
@@ -136,6 +137,10 @@ type openOptions struct {
 	Root        string `json:"root,omitempty"`
 	ShowNames   bool   `json:"show_names,omitempty"`
 	CacheSize   int64  `json:"cache_size,omitempty"` // of what is fetched from a bucket, in bytes; 0: the default
+	StateSize   int64  `json:"state_size,omitempty"` // of what waits to be published, in bytes; 0: the default
+
+	// Wait is how long a bucket that is away is waited for; 0: the default.
+	Wait time.Duration `json:"wait,omitempty"`
 	state.Places
 }
 
@@ -148,7 +153,7 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(ctx, path, o.ReadOnly, o.Places, o.CacheSize)
+	store, err := openStore(ctx, path, o, log)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +193,9 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 		keys.Close()
 		return nil, otherWriter(path, err, time.Now())
 	}
-	return &vault{f, keys}, nil
+	v = &vault{FS: f, keys: keys}
+	v.bucket, _ = store.(*bucket)
+	return v, nil
 }
 
 // Close closes the vault and wipes its keys.

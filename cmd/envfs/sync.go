@@ -11,20 +11,24 @@ import (
 )
 
 func (a *app) syncCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:   "sync MOUNTPOINT",
 		Short: "Return when all that was written is safe",
 		Long: `Return when all that was written through the mount is on disk; of a vault in a bucket, when it is in the bucket.
 
 A bucket that is away is waited for. Ctrl-C ends the waiting only: what was written stays on this machine and is
 published when the bucket is back.`,
-		Example: `  envfs sync ~/team`,
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(c *cobra.Command, args []string) error { return a.sync(c.Context(), args[0]) },
+		Example: `  envfs sync ~/team
+  envfs sync --json ~/team && poweroff`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.sync(c.Context(), args[0], asJSON) },
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object when it is done")
+	return c
 }
 
-func (a *app) sync(ctx context.Context, arg string) error {
+func (a *app) sync(ctx context.Context, arg string, asJSON bool) error {
 	point, err := mountpoint.Resolve(arg)
 	if err != nil {
 		return fmt.Errorf("sync: %w", err)
@@ -37,7 +41,25 @@ func (a *app) sync(ctx context.Context, arg string) error {
 		return fmt.Errorf("sync %s: %w", arg, errNotMounted)
 	}
 	defer c.Close()
-	return c.Do(ctx, control.Request{Verb: control.Sync}, func(control.Reply) {})
+	b := a.newBar()
+	defer b.clear()
+	var done *control.Synced
+	err = c.Do(ctx, control.Request{Verb: control.Sync}, func(r control.Reply) {
+		switch {
+		case r.Progress != nil:
+			b.show(*r.Progress)
+		case r.Notice != "":
+			b.clear()
+			a.say("%s", r.Notice)
+		case r.Synced != nil:
+			done = r.Synced
+		}
+	})
+	b.clear()
+	if err != nil || !asJSON || done == nil {
+		return err
+	}
+	return a.object(done)
 }
 
 // daemonAt connects to the daemon of this user that has mounted a vault at a place, the last one if they are several. It

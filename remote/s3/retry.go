@@ -48,15 +48,18 @@ func (s *Store) doFor(ctx context.Context, patience time.Duration, size int64, a
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if class == again {
+			s.reach.failed(err)
+		}
 		wait := rand.N(pause + 1)
 		if class != again {
 			if class == final {
-				s.count.failed.Add(1)
+				s.count.fail(err)
 			}
 			return err
 		}
 		if time.Since(began)+wait > patience {
-			s.count.failed.Add(1)
+			s.count.fail(err)
 			return &ConfigError{
 				What: fmt.Sprintf("the server does not answer; gave up after %v", time.Since(began).Round(time.Millisecond)),
 				Hint: "check the endpoint in the address, the network, and whether a proxy is set (HTTPS_PROXY)",
@@ -79,5 +82,9 @@ func (s *Store) try(ctx context.Context, size int64, attempt func(ctx context.Co
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.retry.Attempt+time.Duration(size/SlowestRate)*time.Second)
 	defer cancel()
-	return judge(attempt(ctx))
+	class, err := judge(attempt(ctx))
+	if class == asked {
+		s.reach.answered()
+	}
+	return class, err
 }
