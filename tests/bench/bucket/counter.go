@@ -38,7 +38,7 @@ func (c counts) total() int {
 	return total
 }
 
-// String is such as "12: GET 10, LIST 2; 0.1 MB up, 4.2 MB down".
+// String is such as "12: GET 10, LIST 2; 0.1 MB up; 4.2 MB down".
 func (c counts) String() string {
 	if c.total() == 0 {
 		return "0"

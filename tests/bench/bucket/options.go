@@ -39,7 +39,7 @@ func fullSizes() sizes {
 }
 
 func quickSizes() sizes {
-	return sizes{files: 50, fileSize: 8 << 10, big: 8 << 20, random: 100, repo: 30, inserts: 5}
+	return sizes{files: 50, fileSize: 8 << 10, big: 8 << 20, random: 100, repo: 10, inserts: 5}
 }
 
 // usageError is a mistake in the flags.

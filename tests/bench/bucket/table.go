@@ -120,7 +120,7 @@ func (f *figures) writeTables(out io.Writer, about, args string) error {
 		f.table(&b, w.Where, []string{w.Where, "", "envfs is to reach", ""}, func(row *lab.Row) []string {
 			want, verdict := f.judge(row)
 			return []string{row.Step, string(row.Unit), want, verdict}
-		}, func(row *lab.Row, peer string) string { return lab.SpreadOf(row.Peers[peer].Values).String() })
+		}, cell)
 		f.table(&b, w.Where, []string{"requests, " + w.Where}, func(row *lab.Row) []string {
 			if row.Unit != lab.Requests {
 				return nil
@@ -130,6 +130,15 @@ func (f *figures) writeTables(out io.Writer, about, args string) error {
 	}
 	_, err := out.Write(b.Bytes())
 	return err
+}
+
+// cell is a peer's figure; requests are counted, not measured.
+func cell(row *lab.Row, peer string) string {
+	s := lab.SpreadOf(row.Peers[peer].Values)
+	if row.Unit == lab.Requests {
+		return lab.Count(int(s.Median))
+	}
+	return s.String()
 }
 
 // table writes a table of the rows of a distance for which first returns the first cells.
