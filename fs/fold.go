@@ -91,32 +91,23 @@ func (f *FS) foldLocked(ctx context.Context, closing bool) error {
 	}
 	if fo == nil {
 		if closing {
+			f.rootMu.Lock()
+			defer f.rootMu.Unlock()
 			return f.replaceRoot(ctx, func(r *blockcrypt.Root) { f.closeTerm(r) })
 		}
 		return nil
 	}
-	root, err := fo.write(ctx)
+	root, err := fo.write(ctx, closing)
 	if err != nil {
 		fo.abandon(ctx)
 		return fmt.Errorf("fold %d: %w", fo.number, err)
 	}
-	err = f.replaceRoot(f.commitContext(ctx), func(r *blockcrypt.Root) {
-		root(r)
-		if closing {
-			f.closeTerm(r)
+	if err := fo.name(ctx, root, closing); err != nil {
+		if isFull(err) { // the old root is there
+			fo.abandon(ctx)
 		}
-	})
-	if isFull(err) { // the old root is there
-		fo.abandon(ctx)
 		return fmt.Errorf("fold %d: %w", fo.number, err)
 	}
-	if err != nil {
-		// Whether the new root is there is not known: what is in memory would not fit one of the two.
-		f.stop(err)
-		return fmt.Errorf("fold %d: %w", fo.number, err)
-	}
-	fo.install()
-	fo.sent(whole)
 	fo.dropSegments(whole)
 	if err := f.store.Delete(whole, fo.waste...); err != nil {
 		f.logger.Warn("what was written for damaged files is left behind; the next mount removes it", "cause", err)
@@ -128,6 +119,36 @@ func (f *FS) foldLocked(ctx context.Context, closing bool) error {
 		f.logger.Warn("superseded objects were not deleted; the next fold tries again", "cause", err)
 	}
 	f.holdBack(ctx)
+	return nil
+}
+
+// name makes root name the new tree, which becomes the base then. After an error that is no want of space writing has
+// stopped.
+func (fo *folding) name(ctx context.Context, root func(*blockcrypt.Root), closing bool) error {
+	f := fo.f
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
+	err := f.replaceRoot(f.commitContext(ctx), func(r *blockcrypt.Root) {
+		root(r)
+		nameSegments(r, fo.visible())
+		if closing {
+			f.closeTerm(r)
+		}
+	})
+	if isFull(err) {
+		return err
+	}
+	if err != nil {
+		// Whether the new root is there is not known: what is in memory would not fit one of the two.
+		f.stop(err)
+		return err
+	}
+	fo.install()
+	fo.sent(context.WithoutCancel(ctx))
+	f.commitMu.Lock()
+	defer f.commitMu.Unlock()
+	f.inherited = nil
+	f.journal.Drop(fo.cut.Number)
 	return nil
 }
 
@@ -184,8 +205,9 @@ func (f *FS) freeze(ctx context.Context) (*folding, error) {
 	return fo, nil
 }
 
-// write makes durable what the new tree will name, and the tree. It returns what root has to say then.
-func (fo *folding) write(ctx context.Context) (func(*blockcrypt.Root), error) {
+// write makes durable what the new tree will name, and the tree. It returns what root has to say then. What is carried over
+// the cut because of damage is published before root names the fold, as it is behind the cut.
+func (fo *folding) write(ctx context.Context, closing bool) (func(*blockcrypt.Root), error) {
 	f := fo.f
 	if err := f.syncNow(ctx); err != nil {
 		return nil, err
@@ -217,7 +239,7 @@ func (fo *folding) write(ctx context.Context) (func(*blockcrypt.Root), error) {
 	if err := fo.syncExtents(); err != nil {
 		return nil, err
 	}
-	if err := fo.send(ctx); err != nil {
+	if err := fo.send(ctx, closing); err != nil {
 		return nil, err
 	}
 	if err := f.store.Sync(ctx); err != nil {
@@ -226,12 +248,16 @@ func (fo *folding) write(ctx context.Context) (func(*blockcrypt.Root), error) {
 	if err := fo.carry(ctx); err != nil {
 		return nil, fmt.Errorf("carry over what is damaged: %w", err)
 	}
+	if len(fo.given) > 0 {
+		if err := f.publishNow(ctx); err != nil {
+			return nil, fmt.Errorf("carry over what is damaged: %w", err)
+		}
+	}
 	return func(r *blockcrypt.Root) {
 		r.LastFold, r.Fold = fo.number, record
 		r.Cut, r.CutHash = fo.cut.Number, fo.cut.Hash
 		r.Dirs = dirs
 		r.Purged = f.grave.purgedTo()
-		nameSegments(r, nil)
 		for _, b := range fo.born {
 			r.Objects++
 			r.Bytes += b.Length
@@ -436,16 +462,16 @@ func (fo *folding) dropSegments(ctx context.Context) {
 		f.logger.Warn("folded journal segments were not deleted; the next mount does", "cause", err)
 	}
 	for _, s := range fo.old {
+		if n, perr := blockcrypt.ParseName(s.Name); f.shared != nil && perr == nil && n.R.Tag() == f.term.Tag {
+			f.folded = append(f.folded, s.Name) // was published at its very length
+			continue
+		}
 		if err := f.keepTail(ctx, s); err != nil {
 			f.logger.Warn("a journal segment stays, as what follows its end cannot be set aside", "segment", s.Name, "cause", err)
 			continue
 		}
 		f.folded = append(f.folded, s.Name)
 	}
-	f.commitMu.Lock()
-	defer f.commitMu.Unlock()
-	f.inherited = nil
-	f.journal.Drop(fo.cut.Number)
 }
 
 // dropFolded deletes the segments that the last fold made superfluous. foldMu is held.

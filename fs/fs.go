@@ -98,7 +98,7 @@ type FS struct {
 	since    time.Time
 	older    string          // why what was opened is not the newest; empty if it is
 	term     blockcrypt.Term // of this mount, as it began; root has it as it is
-	pinned   uint64          // last batch that was pinned as durable; guarded by foldMu
+	pinned   uint64          // last batch that was pinned as durable; guarded by rootMu
 
 	journalDamage string // what of the journal is damaged, if it was opened all the same
 
@@ -146,13 +146,17 @@ type FS struct {
 	readersMu sync.Mutex
 	readers   map[[16]byte]*extentReader
 
-	foldMu   sync.Mutex // one fold or other change of root at a time
-	rootData []byte     // root as it lies on the store; guarded by foldMu
-	runs     []blockcrypt.ObjRef
-	folded   []string // segments that the last fold made superfluous
-	bornFor  uint64   // highest birth of an extent that a flush has begun; guarded by FS.mu
-	flights  []flight // guarded by foldMu
-	bare     bool     // root has no copy in roots/, as it only publishes; guarded by foldMu
+	foldMu  sync.Mutex // one fold or change of keys at a time; comes before rootMu
+	runs    []blockcrypt.ObjRef
+	folded  []string // segments that the last fold made superfluous
+	bornFor uint64   // highest birth of an extent that a flush has begun; guarded by FS.mu
+
+	// rootMu is held by whoever replaces root, from what the new one will name to what follows from its being there: one
+	// at a time. It comes before commitMu.
+	rootMu   sync.Mutex
+	rootData []byte   // root as it lies on the store; guarded by rootMu
+	flights  []flight // guarded by rootMu
+	bare     bool     // root has no copy in roots/, as it only publishes; guarded by rootMu
 	mine     unpublished
 	left     atomic.Pointer[leftHere] // set when the mount has ended
 	grave    graveyard

@@ -29,6 +29,8 @@ func (f *FS) ChangeKeys(ctx context.Context, edit func(*keystore.Vault) (*keysto
 	}
 	f.foldMu.Lock()
 	defer f.foldMu.Unlock()
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
 	old := f.keyring()
 	next, err := edit(old)
 	if err != nil {

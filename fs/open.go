@@ -153,12 +153,12 @@ func (f *FS) start() {
 
 // beginTerm writes a root with a term of this mount, and begins the journal where replaying ended.
 func (f *FS) beginTerm(ctx context.Context, sv *survey, s *replayed) error {
-	f.foldMu.Lock()
-	defer f.foldMu.Unlock()
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
 	var last blockcrypt.Term
 	for _, t := range f.root.Terms {
 		if !t.Closed && (t.Host != f.opts.Host || t.StateID != f.opts.StateID) && !f.opts.Takeover {
-			return fmt.Errorf("%w: %s@%s has it open since %s", ErrOtherWriter, t.User, t.Host, goTime(t.Began).Format("2006-01-02 15:04"))
+			return &OtherWriterError{User: t.User, Host: t.Host, Since: goTime(t.Began), LastCommit: goTime(f.root.Time)}
 		}
 		if t.Number > last.Number {
 			last = t

@@ -77,10 +77,10 @@ func (f *FS) movePin(root *blockcrypt.Root, data []byte) {
 // pinDurable remembers how far the journal is durable. Like movePin it is about what is so already, so a pin that is
 // behind is normal.
 func (f *FS) pinDurable() {
-	if f.opts.StateDir == "" || !f.foldMu.TryLock() { // root is being replaced: next time
+	if f.opts.StateDir == "" || !f.rootMu.TryLock() { // root is being replaced: next time
 		return
 	}
-	defer f.foldMu.Unlock()
+	defer f.rootMu.Unlock()
 	n := f.durable.Load()
 	if n == f.pinned {
 		return

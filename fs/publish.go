@@ -18,14 +18,17 @@ import (
 //
 // Root is the commit. What was published and is not named by it yet is published again after a crash, byte for byte.
 
-// publishEvery is how long what is committed waits to be published, if no fold is at work.
+// Publishing goes on while a fold is at work: that names the segments which were published meanwhile, and its tree the
+// extents.
+
+// publishEvery is how long what is committed waits to be published.
 const publishEvery = 2 * time.Second
 
 // unpublished is what only this machine has. It is empty, and nil, where the store is not shared.
 type unpublished struct {
 	extents  map[string]uint64 // those that a batch names, with their lengths; guarded by FS.mu
 	segments map[string]bool   // live ones that root names and others can see; guarded by FS.mu
-	batch    uint64            // the last that root lets others see; guarded by foldMu
+	batch    uint64            // the last that root lets others see; guarded by rootMu
 }
 
 // leftHere is what a mount that has ended has not published.
@@ -114,11 +117,16 @@ func (f *FS) Publish(ctx context.Context) error {
 	if err := f.flushAll(ctx); err != nil && !isFull(err) {
 		return err
 	}
-	f.foldMu.Lock()
-	defer f.foldMu.Unlock()
+	if f.tooMuchPublished() {
+		f.foldMu.Lock()
+		defer f.foldMu.Unlock()
+	}
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
 	return f.publishLocked(ctx)
 }
 
+// publishLocked is Publish for what is in a batch. rootMu is held.
 func (f *FS) publishLocked(ctx context.Context) error {
 	if err := f.stoppedBy(); err != nil {
 		return err
@@ -153,7 +161,7 @@ func (f *FS) publishLocked(ctx context.Context) error {
 }
 
 // closeForPublishing makes what is committed stand still: it begins a new segment, and no flush appends to an extent any
-// more that a batch names. It returns the live segments and the extents that are not published. foldMu is held.
+// more that a batch names. It returns the live segments and the extents that are not published. rootMu is held.
 func (f *FS) closeForPublishing(ctx context.Context) (live []blockcrypt.SegmentRef, extents map[string]uint64, err error) {
 	f.commitMu.Lock()
 	defer f.commitMu.Unlock()
@@ -180,7 +188,6 @@ func (f *FS) closeForPublishing(ctx context.Context) (live []blockcrypt.SegmentR
 }
 
 // send puts extents and live segments, which are closed and synced, where others can see them once root names them.
-// foldMu is held.
 func (f *FS) send(ctx context.Context, live []blockcrypt.SegmentRef, extents map[string]uint64) error {
 	if f.shared == nil {
 		return nil
@@ -200,7 +207,7 @@ func (f *FS) send(ctx context.Context, live []blockcrypt.SegmentRef, extents map
 	return f.shared.Publish(ctx, objects)
 }
 
-// sent notes that root names what was sent, and lets go of the copies here. foldMu is held.
+// sent notes that root names what was sent, and lets go of the copies here. rootMu is held.
 func (f *FS) sent(ctx context.Context, live []blockcrypt.SegmentRef, extents map[string]uint64) {
 	if f.shared == nil {
 		return
@@ -239,11 +246,17 @@ func (f *FS) takeBack(ctx context.Context, names []string) error {
 	return f.store.Delete(ctx, names...)
 }
 
-// send is FS.send for the extents of the new tree.
-func (fo *folding) send(ctx context.Context) error {
+// send is FS.send for the extents of the new tree. What batches name is published as ever, so that no two do it at a time;
+// at the end of a mount nobody else does, and the segments need not go.
+func (fo *folding) send(ctx context.Context, closing bool) error {
 	f := fo.f
 	if f.shared == nil {
 		return nil
+	}
+	if !closing {
+		if err := f.publishNow(ctx); err != nil {
+			return err
+		}
 	}
 	if err := f.local.Sync(ctx); err != nil {
 		return fmt.Errorf("sync: %w", err)
@@ -266,7 +279,34 @@ func (fo *folding) send(ctx context.Context) error {
 	return f.send(ctx, nil, fo.sending)
 }
 
-// sent is FS.sent, and forgets what the fold has made superfluous before it was published.
+// publishNow is Publish for what is in a batch.
+func (f *FS) publishNow(ctx context.Context) error {
+	if f.shared == nil {
+		return nil
+	}
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
+	return f.publishLocked(ctx)
+}
+
+// visible returns the segments behind the cut that others can see: what was published while the fold was at work. rootMu
+// is held.
+func (fo *folding) visible() []blockcrypt.SegmentRef {
+	f := fo.f
+	if f.shared == nil {
+		return nil
+	}
+	f.commitMu.Lock()
+	live := f.liveSegments()
+	f.commitMu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(live, func(s blockcrypt.SegmentRef) bool {
+		return !f.mine.segments[s.Name] || slices.ContainsFunc(fo.old, func(o blockcrypt.SegmentRef) bool { return o.Name == s.Name })
+	})
+}
+
+// sent is FS.sent, and forgets what the fold has made superfluous before it was published. rootMu is held.
 func (fo *folding) sent(ctx context.Context) {
 	f := fo.f
 	if f.shared == nil {
@@ -285,7 +325,7 @@ func (fo *folding) sent(ctx context.Context) {
 		delete(f.mine.segments, s.Name)
 	}
 	f.mu.Unlock()
-	f.mine.batch = fo.cut.Number
+	f.mine.batch = max(f.mine.batch, fo.cut.Number)
 	if err := f.shared.Release(ctx, names); err != nil {
 		f.logger.Warn("what was folded takes space here still", "cause", err)
 	}
@@ -296,8 +336,16 @@ func (fo *folding) sent(ctx context.Context) {
 const (
 	foldSegments = 512
 	foldBytes    = 32 << 20
-	closingFold  = 256 // objects that an unmount writes at most
+	closingFold  = 256  // objects that an unmount writes at most
+	maxSegments  = 4096 // beyond this many live ones publishing waits for the fold
 )
+
+// tooMuchPublished reports whether publishing is to wait for the fold that is at work.
+func (f *FS) tooMuchPublished() bool {
+	f.commitMu.Lock()
+	defer f.commitMu.Unlock()
+	return len(f.liveSegments()) >= maxSegments
+}
 
 // muchPublished reports whether there is enough to fold: bytes of deltas and content, or segments.
 func (f *FS) muchPublished(size int64) bool {
@@ -314,6 +362,8 @@ func (f *FS) closeShared(ctx context.Context) error {
 	if objects <= closingFold {
 		return f.foldLocked(ctx, true)
 	}
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
 	if err := f.publishLocked(ctx); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"envfs/blockcrypt"
 	"envfs/keystore"
 	"envfs/remote"
 	remotecache "envfs/remote/cache"
@@ -311,6 +312,8 @@ func TestPublishRandom(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	machines := newShared(t)
 	a := machines("a")
+	var beside atomic.Pointer[func()]
+	a.wrap = func(s remote.Store) remote.Store { return &besideFold{s, &beside} }
 	a.mustOpen(Options{})
 	published := map[string]string{}
 	for step := range 300 {
@@ -323,7 +326,13 @@ func TestPublishRandom(t *testing.T) {
 			must(t, a.fs.Publish(ctx))
 			published = a.tree()
 		case n < 16:
+			work := func() {
+				a.write(fmt.Sprint(rng.IntN(8)), pattern(rng.IntN(120_000), byte(step)))
+				must(t, a.fs.Publish(ctx))
+			}
+			beside.Store(&work)
 			must(t, a.fs.Fold(ctx))
+			beside.Store(nil)
 			published = a.tree()
 		case n < 17:
 			must(t, a.fs.ChangeKeys(ctx, func(v *keystore.Vault) (*keystore.Vault, error) { return v.Rotate(crand.Reader, time.Now()) }))
@@ -331,6 +340,7 @@ func TestPublishRandom(t *testing.T) {
 		case n < 19:
 			published = a.tree()
 			if n < 18 {
+				must(t, a.fs.Sync(ctx))
 				a.kill()
 			} else {
 				a.close()
@@ -345,4 +355,64 @@ func TestPublishRandom(t *testing.T) {
 		}
 	}
 	a.close()
+}
+
+// besideFold is a store that calls a function once when a fold puts its first object.
+type besideFold struct {
+	remote.Store
+	fn *atomic.Pointer[func()]
+}
+
+func (b *besideFold) Put(ctx context.Context, name string, data []byte) error {
+	if n, err := blockcrypt.ParseName(name); err == nil && n.Kind != blockcrypt.KindSegment && n.Kind != blockcrypt.KindExtent {
+		if fn := b.fn.Swap(nil); fn != nil {
+			(*fn)()
+		}
+	}
+	return b.Store.Put(ctx, name, data)
+}
+
+// A fold is at work for as long as it takes; what is done meanwhile is published all the same, and neither that fold nor a
+// crash in the middle of it loses any of it.
+func TestPublishBesideFold(t *testing.T) {
+	ctx := t.Context()
+	for _, crash := range []bool{false, true} {
+		a := newShared(t)("a")
+		var beside atomic.Pointer[func()]
+		a.wrap = func(s remote.Store) remote.Store { return &besideFold{s, &beside} }
+		a.mustOpen(Options{})
+		a.write("before", pattern(50_000, 1))
+		a.write("changed", pattern(50_000, 2))
+		folding, cut := context.WithCancel(ctx)
+		called := false
+		work := func() {
+			called = true
+			a.write("changed", pattern(70_000, 3))
+			a.write("meanwhile", pattern(50_000, 4))
+			must(t, a.fs.Publish(ctx))
+			sameTree(t, "published meanwhile", a.published(), a.tree())
+			a.write("later", pattern(50_000, 5))
+			if crash {
+				cut()
+			}
+		}
+		beside.Store(&work)
+		err := a.fs.Fold(folding)
+		if crash == (err == nil) || !called {
+			t.Fatalf("fold: %v, called %v", err, called)
+		}
+		cut()
+		want := a.tree()
+		got := a.published() // with what came later, or without it
+		delete(want, "later")
+		delete(got, "later")
+		sameTree(t, "published", got, want)
+		must(t, a.fs.Sync(ctx))
+		want = a.tree()
+		a.kill()
+		a.mustOpen(Options{})
+		sameTree(t, "opened again", a.tree(), want)
+		sameTree(t, "published then", a.published(), want)
+		a.close()
+	}
 }

@@ -184,6 +184,8 @@ func (f *FS) reclaim(ctx context.Context) error {
 
 // checkOurs makes sure that the root on the store is the one we know: who has been overtaken deletes nothing.
 func (f *FS) checkOurs(ctx context.Context) error {
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
 	if err := f.settleFlight(ctx); err != nil {
 		return err
 	}

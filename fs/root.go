@@ -17,7 +17,7 @@ func rootObject(p *blockcrypt.RootPrefix, data []byte) blockcrypt.ObjRef {
 }
 
 // replaceRoot makes edit's changes to the root and puts it in the place of the one on the store: the commit of folds,
-// terms and key changes. foldMu is held. A root that is not the one we know stops writing: somebody else wrote it. After
+// terms and key changes. rootMu is held. A root that is not the one we know stops writing: somebody else wrote it. After
 // ErrNoSpace the old root is there, and edit may have been called.
 func (f *FS) replaceRoot(ctx context.Context, edit func(*blockcrypt.Root)) error {
 	return f.replaceRootAs(ctx, false, edit)
@@ -49,7 +49,7 @@ type flight struct {
 // errLanded means that root is what an earlier replacement has made it, of which that was not known.
 var errLanded = errors.New("an earlier replacement has been done")
 
-// settleFlight looks whether the root in flight has become the root. foldMu is held.
+// settleFlight looks whether the root in flight has become the root. rootMu is held.
 func (f *FS) settleFlight(ctx context.Context) error {
 	if len(f.flights) == 0 {
 		return nil

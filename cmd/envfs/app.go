@@ -11,6 +11,7 @@ import (
 
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/secret"
+	"envfs/cmd/envfs/internal/state"
 	"envfs/remote/s3"
 )
 
@@ -20,6 +21,7 @@ type app struct {
 	out  *output  // data
 	talk *os.File // everything else
 	term *secret.Terminal
+	at   state.Places // as the flags of the verb say
 }
 
 func newApp(in, out, talk *os.File) *app {

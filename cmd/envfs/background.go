@@ -24,7 +24,7 @@ const (
 
 // mountBehind starts a daemon, hands it the request through a pipe, and returns when the mount works or has failed.
 func (a *app) mountBehind(ctx context.Context, req *mountRequest, vault blockcrypt.ID) error {
-	dir, err := state.Dir()
+	dir, err := req.Places.StateDir()
 	if err != nil {
 		return err
 	}

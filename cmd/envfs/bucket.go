@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -50,7 +48,7 @@ func openFar(store string, readOnly bool, patience time.Duration) (*s3.Store, er
 
 // openBucket opens a bucket with the state and the cache of this machine in front of it. To write, the server must show
 // that it can keep two writers apart.
-func openBucket(ctx context.Context, store string, readOnly bool, cacheSize int64) (_ *cache.Store, err error) {
+func openBucket(ctx context.Context, store string, readOnly bool, at state.Places, cacheSize int64) (_ *cache.Store, err error) {
 	far, err := openFar(store, readOnly, s3.DefaultRetry.Patience)
 	if err != nil {
 		return nil, err
@@ -67,40 +65,11 @@ func openBucket(ctx context.Context, store string, readOnly bool, cacheSize int6
 			return nil, err
 		}
 	}
-	places, err := bucketPlaces(store)
+	dirs, err := bucketDirs(store, at)
 	if err != nil {
 		return nil, err
 	}
-	return cache.Open(far, cache.Options{State: places.state, Cache: places.cache, Size: cacheSize})
-}
-
-// places are where this machine keeps what belongs to a bucket.
-type places struct{ state, cache string }
-
-func bucketPlaces(store string) (places, error) {
-	dir, err := state.Dir()
-	if err != nil {
-		return places{}, err
-	}
-	caches, err := state.CacheDir()
-	if err != nil {
-		return places{}, err
-	}
-	sum := sha256.Sum256([]byte(storeName(store)))
-	id := hex.EncodeToString(sum[:10])
-	return places{filepath.Join(dir, "stores", id), filepath.Join(caches, id)}, nil
-}
-
-// placeOf is the directory whose lock says that a store is in use on this machine.
-func placeOf(store string) string {
-	if !isBucket(store) {
-		return store
-	}
-	p, err := bucketPlaces(store)
-	if err != nil {
-		return ""
-	}
-	return p.state
+	return cache.Open(far, cache.Options{State: dirs.state, Cache: dirs.cache, Size: cacheSize})
 }
 
 // bucketAddress returns the one spelling of a bucket's address. Names of files in it become absolute, as the daemon works

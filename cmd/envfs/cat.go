@@ -24,6 +24,7 @@ func (a *app) catCommand() *cobra.Command {
 	}
 	src.Flags(c.Flags(), "")
 	src.RecoveryFlag(c.Flags())
+	a.placeFlags(c.Flags())
 	return c
 }
 

@@ -29,6 +29,7 @@ The exit code is 26 if something is. Nothing is changed.`,
 	}
 	src.Flags(c.Flags(), "")
 	src.RecoveryFlag(c.Flags())
+	a.placeFlags(c.Flags())
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object for each finding, and one at the end")
 	return c
 }
@@ -118,7 +119,7 @@ func (a *app) withVault(ctx context.Context, path string, src *secret.Source, fn
 		return err
 	}
 	log := slog.New(&teller{Handler: slog.DiscardHandler, tell: func(text string) { a.say("%s", text) }})
-	v, err := open(ctx, path, &b, openOptions{ReadOnly: true}, log, nil)
+	v, err := open(ctx, path, &b, openOptions{ReadOnly: true, Places: a.at}, log, nil)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"envfs/cmd/envfs/internal/state"
 	"envfs/fs"
 	"envfs/remote"
 	"envfs/remote/s3"
@@ -30,6 +31,7 @@ A copy is not meant to be written to: one that was is refused, as its changes wo
 		RunE: func(c *cobra.Command, args []string) error { return a.copy(c.Context(), args[0], args[1], asJSON) },
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object")
+	a.placeFlags(c.Flags())
 	return c
 }
 
@@ -47,7 +49,7 @@ func (a *app) copy(ctx context.Context, from, to string, asJSON bool) (err error
 		return fmt.Errorf("copy: %w", err)
 	}
 	defer src.Close() // it was only read
-	dst, err := openDestination(ctx, dest)
+	dst, err := openDestination(ctx, dest, a.at)
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
@@ -78,12 +80,12 @@ func openSource(path string) (remote.Store, error) {
 }
 
 // openDestination opens or makes a store for copying to it, and locks it if that is possible.
-func openDestination(ctx context.Context, path string) (remote.Store, error) {
-	s, err := createStore(ctx, path)
+func openDestination(ctx context.Context, path string, at state.Places) (remote.Store, error) {
+	s, err := createStore(ctx, path, at)
 	if err != nil {
 		return nil, err
 	}
-	if err := lock(s, path); err != nil {
+	if err := lock(s, path, at); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

@@ -7,6 +7,7 @@ import (
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/mountpoint"
 	"envfs/cmd/envfs/internal/secret"
+	"envfs/cmd/envfs/internal/state"
 	"envfs/fs"
 	"envfs/keystore"
 	"envfs/keystore/pin"
@@ -57,7 +58,7 @@ var outcomes = [...]outcome{
 	{fs.ErrHalfMade, codeNoVault, "run `envfs init` on it again: it goes on from there"},
 	{fs.ErrRootLost, codeNoVault, "keep all files as they are; restore `root` from a backup"},
 	{fs.ErrNoVault, codeNoVault, "`envfs init` makes one"},
-	{fs.ErrOtherWriter, codeInUse, "if that machine no longer writes, add --takeover; --read-only only looks"},
+	{fs.ErrOtherWriter, codeInUse, ""},
 	{fs.ErrInUse, codeInUse, ""},
 	{remote.ErrInUse, codeInUse, ""},
 	{keystore.ErrWrongKey, codeWrongKey, ""},
@@ -92,6 +93,7 @@ var outcomes = [...]outcome{
 	{mountpoint.ErrNoFusermount, codeError, "install fuse3 (apt-get install fuse3)"},
 	{mountpoint.ErrAllowOther, codeError, "root can allow it: echo user_allow_other >> /etc/fuse.conf"},
 	{mountpoint.ErrBusy, codeError, "end these processes, or add --lazy"},
+	{state.ErrInCache, codeError, "--state-dir names another place for what waits to be published"},
 	{remote.ErrReadOnly, codeError, "--read-only needs no write permission"},
 	{remote.ErrNoSpace, codeError, "make space on the store's disk"},
 	{fs.ErrNoSpace, codeError, "make space on the store's disk"},

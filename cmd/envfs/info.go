@@ -9,6 +9,7 @@ import (
 
 	"envfs/blockcrypt"
 	"envfs/cmd/envfs/internal/control"
+	"envfs/cmd/envfs/internal/state"
 	"envfs/keystore"
 )
 
@@ -28,6 +29,9 @@ type vaultInfo struct {
 	RootSeq     uint64     `json:"root_seq"`
 	RootTime    time.Time  `json:"root_time"`
 	MountedAt   []string   `json:"mounted_at,omitempty"`
+	StateDir    string     `json:"state_dir,omitempty"` // of a vault in a bucket: what is written here waits there
+	Waiting     int64      `json:"waiting_bytes"`       // in StateDir
+	WaitingIn   int        `json:"waiting_objects"`
 	Slots       []slotInfo `json:"slots"`
 }
 
@@ -50,6 +54,7 @@ func (a *app) infoCommand() *cobra.Command {
 		RunE:    func(c *cobra.Command, args []string) error { return a.info(c.Context(), args[0], asJSON) },
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object")
+	a.placeFlags(c.Flags())
 	return c
 }
 
@@ -62,7 +67,7 @@ func (a *app) info(ctx context.Context, arg string, asJSON bool) error {
 	if err != nil {
 		return fmt.Errorf("info: %w", err)
 	}
-	info, err := gatherInfo(path, kf, &prefix)
+	info, err := gatherInfo(path, kf, &prefix, a.at)
 	if err != nil {
 		return fmt.Errorf("info: %w", err)
 	}
@@ -81,6 +86,9 @@ func (a *app) info(ctx context.Context, arg string, asJSON bool) error {
 	row("key file", "generation %d, key epoch %d", info.Generation, info.KeyEpoch)
 	row("fingerprint", "%s", info.Fingerprint)
 	row("root", "%d of %s", info.RootSeq, moment(info.RootTime))
+	if info.StateDir != "" {
+		row("waits here", "%s in %s, in %s", size(info.Waiting), plural(int64(info.WaitingIn), "object", "objects"), printable(info.StateDir))
+	}
 	for _, at := range info.MountedAt {
 		row("mounted at", "%s", printable(at))
 	}
@@ -89,7 +97,7 @@ func (a *app) info(ctx context.Context, arg string, asJSON bool) error {
 	return nil
 }
 
-func gatherInfo(path string, kf *keystore.File, prefix *blockcrypt.RootPrefix) (*vaultInfo, error) {
+func gatherInfo(path string, kf *keystore.File, prefix *blockcrypt.RootPrefix, at state.Places) (*vaultInfo, error) {
 	p := kf.Params()
 	info := &vaultInfo{
 		Store: storeName(path), Vault: kf.VaultID().String(), Format: blockcrypt.FormatVersion, Suite: suiteName(p.Suite),
@@ -103,9 +111,17 @@ func gatherInfo(path string, kf *keystore.File, prefix *blockcrypt.RootPrefix) (
 	}
 	for _, c := range clients {
 		info.MountedAt = append(info.MountedAt, c.Hello.Mountpoint)
+		info.StateDir = c.Hello.StateDir
 		c.Close()
 	}
-	return info, nil
+	if !isBucket(path) {
+		return info, nil
+	}
+	if d, err := dirsOf(path, at); err == nil && info.StateDir == "" {
+		info.StateDir = d.state
+	}
+	info.Waiting, info.WaitingIn, err = waiting(info.StateDir)
+	return info, err
 }
 
 func suiteName(s uint8) string {

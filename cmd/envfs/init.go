@@ -53,6 +53,7 @@ lost. An init that was interrupted can be run again.`,
 	}
 	o.secrets.Flags(c.Flags(), "")
 	o.kdf.declare(c.Flags())
+	a.placeFlags(c.Flags())
 	c.Flags().StringVar(&o.label, "label", "", "a `NAME` for the new slots")
 	c.Flags().BoolVar(&o.noRecovery, "no-recovery", false, "do not offer a recovery code")
 	c.Flags().StringVar(&o.recoveryOut, "recovery-out", "", "make a recovery code and write it to the new file `FILE`")
@@ -81,7 +82,7 @@ func (a *app) init(ctx context.Context, arg string, o *initFlags) error {
 	if err != nil {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
-	if err := create(ctx, path, slots); err != nil {
+	if err := create(ctx, path, slots, a.at); err != nil {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
 	a.say("The vault is made. Next, mount it on an empty directory:\n  envfs mount %s MOUNTPOINT", shellQuote(arg))
@@ -97,11 +98,11 @@ func newStorePath(arg string) (string, error) {
 }
 
 // createStore opens the place of a new vault.
-func createStore(ctx context.Context, path string) (remote.Local, error) {
+func createStore(ctx context.Context, path string, at state.Places) (remote.Local, error) {
 	if !isBucket(path) {
 		return dir.Create(path, dir.Options{})
 	}
-	s, err := openBucket(ctx, path, false, 0)
+	s, err := openBucket(ctx, path, false, at, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +190,8 @@ func matches(pattern, name string) bool {
 }
 
 // create makes the vault.
-func create(ctx context.Context, path string, slots []keystore.NewSlot) (err error) {
-	id, err := identify()
+func create(ctx context.Context, path string, slots []keystore.NewSlot, at state.Places) (err error) {
+	id, err := identify(at)
 	if err != nil {
 		return err
 	}
@@ -201,12 +202,12 @@ func create(ctx context.Context, path string, slots []keystore.NewSlot) (err err
 		return err
 	}
 	defer keys.Close()
-	store, err := createStore(ctx, path)
+	store, err := createStore(ctx, path, at)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := lock(store, path); err != nil {
+	if err := lock(store, path, at); err != nil {
 		return err
 	}
 	return fs.Init(ctx, store, keys, fs.InitOptions{

@@ -78,7 +78,7 @@ func (a *app) sendKeys(ctx context.Context, path string, k *control.KeyChange) (
 		return changed, err
 	}
 	log := slog.New(&teller{Handler: slog.DiscardHandler, tell: func(text string) { a.say("%s", text) }})
-	v, err := open(ctx, path, &k.Auth, openOptions{}, log, nil)
+	v, err := open(ctx, path, &k.Auth, openOptions{Places: a.at}, log, nil)
 	if err != nil {
 		return nil, err
 	}

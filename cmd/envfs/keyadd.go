@@ -35,6 +35,7 @@ func (a *app) keyAddCommand() *cobra.Command {
 	}
 	src.Flags(c.Flags(), "")
 	src.RecoveryFlag(c.Flags())
+	a.placeFlags(c.Flags())
 	o.declare(c)
 	return c
 }

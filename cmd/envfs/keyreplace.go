@@ -42,6 +42,7 @@ key epoch change, as when a slot is removed.`,
 	}
 	src.Flags(c.Flags(), "")
 	src.RecoveryFlag(c.Flags())
+	a.placeFlags(c.Flags())
 	o.declare(c)
 	return c
 }

@@ -41,6 +41,7 @@ func (a *app) lsCommand() *cobra.Command {
 	}
 	o.secrets.Flags(c.Flags(), "")
 	o.secrets.RecoveryFlag(c.Flags())
+	a.placeFlags(c.Flags())
 	c.Flags().BoolVarP(&o.long, "long", "l", false, "show attributes")
 	c.Flags().BoolVarP(&o.recursive, "recursive", "R", false, "list directories below, too")
 	c.Flags().BoolVar(&o.asJSON, "json", false, "one JSON object for each file, with its path as name")

@@ -51,6 +51,7 @@ MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there
 	f := c.Flags()
 	src.Flags(f, "")
 	src.RecoveryFlag(f)
+	a.placeFlags(f)
 	f.BoolVarP(&foreground, "foreground", "f", false, "do not leave a daemon behind; log to standard error")
 	f.BoolVarP(&req.ReadOnly, "read-only", "r", false, "only look")
 	f.StringVar(&req.Root, "root", "", "show the vault as the root object `NAME` has it")
@@ -59,7 +60,7 @@ MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there
 	f.BoolVar(&req.AllowOther, "allow-other", false, "let other users in, as far as permissions let them")
 	f.BoolVar(&req.ShowNames, "show-names", false, "let the log name damaged files by path; it lies unencrypted in the user's state")
 	cacheSize := f.Int("cache-size", cache.DefaultSize>>20, "how much of what was fetched from a bucket is kept here, in `MIB`")
-	c.PreRun = func(*cobra.Command, []string) { req.CacheSize = int64(*cacheSize) << 20 }
+	c.PreRun = func(*cobra.Command, []string) { req.CacheSize, req.Places = int64(*cacheSize)<<20, a.at }
 	f.BoolVar(&req.Writeback, "writeback", false, "let the kernel gather small writes")
 	return c
 }
@@ -68,6 +69,11 @@ func (a *app) mount(ctx context.Context, storeArg, pointArg string, req *mountRe
 	var err error
 	if req.Store, err = storePath(storeArg); err != nil {
 		return fmt.Errorf("mount: %w", err)
+	}
+	if isBucket(req.Store) {
+		if err := req.Apart(); err != nil {
+			return fmt.Errorf("mount: %w", err)
+		}
 	}
 	kf, _, err := peek(ctx, req.Store, req.Root)
 	if err != nil {
@@ -80,10 +86,19 @@ func (a *app) mount(ctx context.Context, storeArg, pointArg string, req *mountRe
 		return fmt.Errorf("mount %s: %w", storeArg, err)
 	}
 	defer req.Secrets.Wipe()
-	if foreground {
-		return a.mountHere(ctx, req)
+	tell := func() {
+		if isBucket(req.Store) && !req.ReadOnly {
+			a.tellPlaces(req.Store, pointArg)
+		}
 	}
-	return a.mountBehind(ctx, req, kf.VaultID())
+	if foreground {
+		return a.mountHere(ctx, req, tell)
+	}
+	if err := a.mountBehind(ctx, req, kf.VaultID()); err != nil {
+		return err
+	}
+	tell()
+	return nil
 }
 
 // preparePoint finds out, before any secret is asked for, whether the mount is possible.
@@ -122,13 +137,13 @@ func ownMount(store string) error {
 	return mountedBy(cs[0].Hello)
 }
 
-// mountHere serves the mount in this process.
-func (a *app) mountHere(ctx context.Context, req *mountRequest) error {
+// mountHere serves the mount in this process. It calls tell when the mount works.
+func (a *app) mountHere(ctx context.Context, req *mountRequest, tell func()) error {
 	b := a.newBar()
 	defer b.clear()
 	return serve(ctx, req, newLog(a.talk), reporter{
 		progress: b.show,
 		notice:   func(text string) { a.say("%s", text) },
-		ready:    func() { b.clear() },
+		ready:    func() { b.clear(); tell() },
 	})
 }

@@ -125,7 +125,7 @@ func (s *service) mount() error {
 
 // listen opens the socket.
 func (s *service) listen() (*control.Server, error) {
-	id, err := identify()
+	id, err := identify(s.req.Places)
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +136,13 @@ func (s *service) listen() (*control.Server, error) {
 	s.hello = control.Hello{
 		Vault: s.vault.keys.File().VaultID().String(), Store: storeName(s.req.Store), Mountpoint: s.req.Mountpoint, Since: time.Now(),
 		Host: id.host, User: id.user, PID: os.Getpid(), ReadOnly: s.vault.ReadOnly(), Root: s.req.Root,
+	}
+	if isBucket(s.req.Store) {
+		d, err := dirsOf(s.req.Store, s.req.Places)
+		if err != nil {
+			return nil, err
+		}
+		s.hello.StateDir, s.hello.CacheDir = d.state, d.cache
 	}
 	return control.Listen(dir, s.hello, s.handle, wire, s.log)
 }

@@ -109,7 +109,7 @@ func describe(st *control.MountStatus) string {
 	}
 	if !st.ReadOnly {
 		if st.Shared {
-			row("to be published", "%s in %d objects", size(st.Waiting), st.WaitingIn)
+			row("to be published", "%s in %s, in %s", size(st.Waiting), plural(int64(st.WaitingIn), "object", "objects"), printable(st.StateDir))
 		}
 		row("to be folded", "%s", size(st.PendingBytes))
 		row("last fold", "%s", moment(st.LastFold))

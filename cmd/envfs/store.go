@@ -51,9 +51,9 @@ func storePath(arg string) (string, error) {
 }
 
 // openStore opens the store at a path that [storePath] returned.
-func openStore(ctx context.Context, path string, readOnly bool, cacheSize int64) (remote.Store, error) {
+func openStore(ctx context.Context, path string, readOnly bool, at state.Places, cacheSize int64) (remote.Store, error) {
 	if isBucket(path) {
-		return openBucket(ctx, path, readOnly, cacheSize)
+		return openBucket(ctx, path, readOnly, at, cacheSize)
 	}
 	return openDir(path, readOnly)
 }
@@ -136,6 +136,7 @@ type openOptions struct {
 	Root        string `json:"root,omitempty"`
 	ShowNames   bool   `json:"show_names,omitempty"`
 	CacheSize   int64  `json:"cache_size,omitempty"` // of what is fetched from a bucket, in bytes; 0: the default
+	state.Places
 }
 
 // open opens the vault in the store at path with the secrets, which it wipes.
@@ -143,11 +144,11 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 	progress func(stage string, done, total int64)) (v *vault, err error) {
 	defer b.Wipe()
 	o.ReadOnly = o.ReadOnly || o.Root != ""
-	id, err := identify()
+	id, err := identify(o.Places)
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(ctx, path, o.ReadOnly, o.CacheSize)
+	store, err := openStore(ctx, path, o.ReadOnly, o.Places, o.CacheSize)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +162,7 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 		if !ok {
 			return nil, fmt.Errorf("%s: %w", storeName(path), remote.ErrReadOnly)
 		}
-		if err := lock(local, path); err != nil {
+		if err := lock(local, path, o.Places); err != nil {
 			return nil, err
 		}
 	}
@@ -185,7 +186,7 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 	})
 	if err != nil {
 		keys.Close()
-		return nil, fmt.Errorf("%s: %w", storeName(path), err)
+		return nil, otherWriter(path, err, time.Now())
 	}
 	return &vault{f, keys}, nil
 }
@@ -204,8 +205,8 @@ type identity struct {
 	stateID    blockcrypt.ID
 }
 
-func identify() (id identity, err error) {
-	if id.state, err = state.Dir(); err != nil {
+func identify(at state.Places) (id identity, err error) {
+	if id.state, err = at.StateDir(); err != nil {
 		return id, err
 	}
 	if id.stateID, err = state.ID(id.state); err != nil {

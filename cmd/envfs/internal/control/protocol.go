@@ -30,7 +30,9 @@ type Hello struct {
 	User       string    `json:"user"`
 	PID        int       `json:"pid"`
 	ReadOnly   bool      `json:"read_only"`
-	Root       string    `json:"root,omitempty"` // the root that was asked for, if not the newest
+	Root       string    `json:"root,omitempty"`      // the root that was asked for, if not the newest
+	StateDir   string    `json:"state_dir,omitempty"` // where what is not published waits, of a vault in a bucket
+	CacheDir   string    `json:"cache_dir,omitempty"`
 }
 
 // Verb is what a client asks for.

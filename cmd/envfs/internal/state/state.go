@@ -15,49 +15,8 @@ import (
 // maxLog is the size in bytes from which a log is put aside when the next mount begins.
 const maxLog = 8 << 20
 
-// Dir returns the state directory, made if it is missing: $XDG_STATE_HOME/envfs, else ~/.local/state/envfs; without a
-// home directory root has /var/lib/envfs.
-func Dir() (string, error) {
-	dir, err := path()
-	if err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make state directory: %w", err)
-	}
-	return dir, nil
-}
-
-// CacheDir returns the directory for what can be fetched again: $XDG_CACHE_HOME/envfs, else ~/.cache/envfs; without a home
-// directory root has /var/cache/envfs.
-func CacheDir() (string, error) {
-	if d := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "envfs"), nil
-	}
-	if d := os.Getenv("HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, ".cache", "envfs"), nil
-	}
-	if os.Getuid() == 0 {
-		return "/var/cache/envfs", nil
-	}
-	return "", errors.New("find cache directory: neither XDG_CACHE_HOME nor HOME is set")
-}
-
 // Pins returns where in a state directory it lies what was seen of vaults.
 func Pins(dir string) string { return filepath.Join(dir, "pins") }
-
-func path() (string, error) {
-	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "envfs"), nil
-	}
-	if d := os.Getenv("HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, ".local", "state", "envfs"), nil
-	}
-	if os.Getuid() == 0 {
-		return "/var/lib/envfs", nil
-	}
-	return "", errors.New("find state directory: neither XDG_STATE_HOME nor HOME is set")
-}
 
 // ID returns the random id of the state directory dir, drawn at the first call. Processes that call it at the same time
 // get the same.

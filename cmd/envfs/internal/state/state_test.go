@@ -12,7 +12,7 @@ import (
 func TestDir(t *testing.T) {
 	base := t.TempDir()
 	t.Setenv("XDG_STATE_HOME", base)
-	dir, err := Dir()
+	dir, err := Places{}.StateDir()
 	if err != nil || dir != filepath.Join(base, "envfs") {
 		t.Fatalf("%s, %v", dir, err)
 	}
@@ -21,7 +21,7 @@ func TestDir(t *testing.T) {
 	}
 	t.Setenv("XDG_STATE_HOME", "relative")
 	t.Setenv("HOME", base)
-	if dir, err := path(); err != nil || dir != filepath.Join(base, ".local/state/envfs") {
+	if dir, err := (Places{}).StatePath(); err != nil || dir != filepath.Join(base, ".local/state/envfs") {
 		t.Errorf("%s, %v", dir, err)
 	}
 }

@@ -1,0 +1,159 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Places are the two directories that this machine keeps things in, as the user has named them; "": where the environment
+// says. The state is as precious as a vault, the cache may be deleted at any time.
+type Places struct {
+	State string `json:"state_dir,omitempty"`
+	Cache string `json:"cache_dir,omitempty"`
+}
+
+// ErrInCache refuses a state directory that whoever clears a cache would delete.
+var ErrInCache = errors.New("the state directory lies below a cache directory, which may be deleted at any time")
+
+// StateDir returns the state directory, made if it is missing: the one that is named, else $XDG_STATE_HOME/envfs, else
+// ~/.local/state/envfs; without a home directory root has /var/lib/envfs.
+func (p Places) StateDir() (string, error) {
+	dir, err := p.StatePath()
+	if err != nil {
+		return "", err
+	}
+	if p.State != "" {
+		if err := p.Apart(); err != nil {
+			return "", err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make state directory: %w", err)
+	}
+	return dir, nil
+}
+
+// StatePath is StateDir for who only looks: nothing is made.
+func (p Places) StatePath() (string, error) {
+	if p.State != "" {
+		return p.State, nil
+	}
+	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, "envfs"), nil
+	}
+	if d := os.Getenv("HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, ".local", "state", "envfs"), nil
+	}
+	if os.Getuid() == 0 {
+		return "/var/lib/envfs", nil
+	}
+	return "", errors.New("find state directory: neither HOME nor XDG_STATE_HOME is set; name one with --state-dir")
+}
+
+// CacheDir returns the directory for what can be fetched again: the one that is named, else $XDG_CACHE_HOME/envfs, else
+// ~/.cache/envfs; without a home directory root has /var/cache/envfs.
+func (p Places) CacheDir() (string, error) {
+	if p.Cache != "" {
+		return p.Cache, nil
+	}
+	if d := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, "envfs"), nil
+	}
+	if d := os.Getenv("HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, ".cache", "envfs"), nil
+	}
+	if os.Getuid() == 0 {
+		return "/var/cache/envfs", nil
+	}
+	return "", errors.New("find cache directory: neither HOME nor XDG_CACHE_HOME is set; name one with --cache-dir")
+}
+
+// Apart returns [ErrInCache] if the state directory lies below a cache directory: this one, the user's, the system's, or
+// one that is tagged as such.
+func (p Places) Apart() error {
+	dir, err := p.StatePath()
+	if err != nil {
+		return err
+	}
+	caches := []string{"/var/cache"}
+	if own, err := p.CacheDir(); err == nil {
+		caches = append(caches, own)
+	}
+	if d := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(d) {
+		caches = append(caches, d)
+	}
+	if d := os.Getenv("HOME"); filepath.IsAbs(d) {
+		caches = append(caches, filepath.Join(d, ".cache"))
+	}
+	dir = resolve(dir)
+	for _, c := range caches {
+		if c = resolve(c); dir == c || strings.HasPrefix(dir, strings.TrimSuffix(c, "/")+"/") {
+			return fmt.Errorf("%s: %w: %s", dir, ErrInCache, c)
+		}
+	}
+	for up := dir; up != "/"; up = filepath.Dir(up) {
+		if tagged(up) {
+			return fmt.Errorf("%s: %w: %s", dir, ErrInCache, up)
+		}
+	}
+	return nil
+}
+
+// resolve returns a path without symbolic links, as far as it exists.
+func resolve(path string) string {
+	path = filepath.Clean(path)
+	rest := ""
+	for up := path; ; up = filepath.Dir(up) {
+		if real, err := filepath.EvalSymlinks(up); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if up == filepath.Dir(up) {
+			return path
+		}
+		rest = filepath.Join(filepath.Base(up), rest)
+	}
+}
+
+// cacheTag begins the file that tells backup programs to leave a directory out (bford.info/cachedir).
+const cacheTag = "Signature: 8a477f597d28d172789f06886806bc55"
+
+const cacheTagName = "CACHEDIR.TAG"
+
+func tagged(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, cacheTagName))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(cacheTag))
+	_, err = io.ReadFull(f, head)
+	return err == nil && bytes.Equal(head, []byte(cacheTag))
+}
+
+// TagCache makes a cache directory, and marks it as one.
+func TagCache(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make cache directory: %w", err)
+	}
+	if tagged(dir) {
+		return nil
+	}
+	text := cacheTag + "\n# What envfs has fetched from buckets, encrypted. It may be deleted at any time.\n"
+	if err := os.WriteFile(filepath.Join(dir, cacheTagName), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("mark cache directory: %w", err)
+	}
+	return nil
+}
+
+// Fleeting reports whether what lies in a directory does not outlive this machine's next start: it is on a tmpfs.
+func Fleeting(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
+}
