@@ -110,7 +110,7 @@ func (b *bench) measure(ctx context.Context) error {
 func (b *bench) selected(chapter []step, latency time.Duration) (steps []step, measured map[string]bool) {
 	measured = make(map[string]bool)
 	for _, s := range chapter {
-		if b.steps.MatchString(s.name) && (latency == 0 || s.far) {
+		if b.steps.MatchString(s.name) && !s.hidden && (latency == 0 || s.far) {
 			measured[s.name] = true
 		}
 	}

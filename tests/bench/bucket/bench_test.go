@@ -47,11 +47,15 @@ func TestQuick(t *testing.T) {
 			for _, s := range chapter {
 				for _, name := range []string{envfsName, minioName} {
 					k, _ := kindOf(name)
-					if far == 1 && !s.far || !s.does(&k) {
+					if far == 1 && !s.far || s.hidden || !s.does(&k) {
 						continue
 					}
 					want(at, s.figure(returnedPart), name)
 					want(at, s.figure(requestsPart), name)
+					if s.cold && name == envfsName {
+						want(at, s.figure(mountPart), name)
+						want(at, s.figure(askedPart), name)
+					}
 					if s.saves {
 						want(at, s.figure(safePart), name)
 					}

@@ -57,14 +57,10 @@ func (f *figures) note(latency time.Duration, s *step, peer string, m measuremen
 	if s.saves {
 		f.add(latency, s.figure(safePart), s.unit, peer, value(m.safe))
 	}
-	row := s.figure(requestsPart)
-	f.add(latency, row, lab.Requests, peer, float64(m.requests.total()))
-	key := rowName(where(latency), row)
-	if f.kinds[key] == nil {
-		f.kinds[key] = make(map[string]counts)
-	}
-	if _, ok := f.kinds[key][peer]; !ok {
-		f.kinds[key][peer] = m.requests
+	f.count(latency, s.figure(requestsPart), peer, m.requests)
+	if s.cold && m.mounted > 0 {
+		f.add(latency, s.figure(mountPart), lab.Seconds, peer, m.mounted.Seconds())
+		f.count(latency, s.figure(askedPart), peer, m.asked)
 	}
 	if latency > 0 {
 		for part, t := range s.targets(true) {
@@ -72,6 +68,18 @@ func (f *figures) note(latency time.Duration, s *step, peer string, m measuremen
 		}
 	}
 	return value(m.returned)
+}
+
+// count adds a row of requests.
+func (f *figures) count(latency time.Duration, row, peer string, c counts) {
+	f.add(latency, row, lab.Requests, peer, float64(c.total()))
+	key := rowName(where(latency), row)
+	if f.kinds[key] == nil {
+		f.kinds[key] = make(map[string]counts)
+	}
+	if _, ok := f.kinds[key][peer]; !ok {
+		f.kinds[key][peer] = c
+	}
 }
 
 // judge says what envfs was to reach in a row, and whether it has.

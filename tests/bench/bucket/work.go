@@ -57,6 +57,18 @@ func copyFiles(ctx context.Context, s *site) (float64, error) {
 	return once, lab.Program(ctx, "/", "", "cp", "-r", s.source, s.files())
 }
 
+// copyDirectories copies some of the directories of small files.
+func (s *site) copyDirectories(ctx context.Context, first, count int) error {
+	if err := os.MkdirAll(s.files(), 0o755); err != nil {
+		return err
+	}
+	args := []string{"-r"}
+	for i := first; i < first+count && i*perDirectory < s.sizes.files; i++ {
+		args = append(args, filepath.Join(s.source, fmt.Sprintf("dir%03d", i)))
+	}
+	return lab.Program(ctx, "/", "", "cp", append(args, s.files())...)
+}
+
 func list(ctx context.Context, s *site) (float64, error) {
 	return once, lab.Program(ctx, "/", "", "ls", "-lR", s.dir)
 }

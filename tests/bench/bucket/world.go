@@ -55,6 +55,8 @@ func (w *world) discard() error {
 
 // measurement is how a step went.
 type measurement struct {
+	mounted        time.Duration // what mounting took
+	asked          counts        // requests of that
 	amount         float64
 	returned, safe time.Duration
 	requests       counts // until then
@@ -73,26 +75,34 @@ func (w *world) do(ctx context.Context, s *step, latency time.Duration) (m measu
 			return m, err
 		}
 	}
-	w.env.server.delay.set(latency)
+	server := w.env.server
+	server.delay.set(latency)
+	server.counter.note(fmt.Sprintf("# %s: mount", w.name))
+	before, start := server.counter.now(), time.Now()
 	if err := w.mount(); err != nil {
 		return m, err
 	}
+	if _, ok := w.peer.(blobs); !ok {
+		m.mounted, m.asked = time.Since(start), server.counter.now().minus(before)
+	}
 	at := w.site
 	at.dir, at.peer = w.root(), w.peer
-	if err := w.settle(ctx, s, &at); err != nil {
+	if err := w.guarded(ctx, func() error { return w.settle(ctx, s, &at) }); err != nil {
 		return m, err
 	}
-	server := w.env.server
 	server.counter.note(fmt.Sprintf("# %s: %s", w.name, s.name))
-	before, start := server.counter.now(), time.Now()
-	m.amount, err = s.work(ctx, &at)
-	m.returned = time.Since(start)
-	server.counter.note("# returned")
-	if err == nil && s.saves {
-		var at time.Time
-		at, err = w.safe(ctx)
-		m.safe = at.Sub(start)
-	}
+	before, start = server.counter.now(), time.Now()
+	err = w.guarded(ctx, func() (err error) {
+		m.amount, err = s.work(ctx, &at)
+		m.returned = time.Since(start)
+		server.counter.note("# returned")
+		if err == nil && s.saves {
+			var at time.Time
+			at, err = w.safe(ctx)
+			m.safe = at.Sub(start)
+		}
+		return err
+	})
 	m.requests = server.counter.now().minus(before)
 	server.counter.note("# safe")
 	if err != nil {
@@ -102,6 +112,22 @@ func (w *world) do(ctx context.Context, s *step, latency time.Duration) (m measu
 		return m, err
 	}
 	return m, w.unmount()
+}
+
+// guarded calls fn. If ctx ends meanwhile the peer is taken away, as nothing else wakes up who waits for it.
+func (w *world) guarded(ctx context.Context, fn func() error) error {
+	done := make(chan struct{})
+	var err error
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		err = w.peer.discard()
+	})
+	failed := fn()
+	if !stop() {
+		<-done
+		return errors.Join(ctx.Err(), failed, err)
+	}
+	return failed
 }
 
 // settle brings everything into the state in which the step begins, with nothing left to be written.
