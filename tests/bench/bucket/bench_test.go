@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"envfs/tests/bench/lab"
 )
@@ -67,14 +69,7 @@ func TestQuick(t *testing.T) {
 	if len(got) != 0 {
 		t.Errorf("figures that nobody asked for: %v", got)
 	}
-	left, err := os.ReadDir(dir)
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || strings.Contains(string(mounts), dir) {
-		t.Errorf("left mounted below %s (%v):\n%s", dir, err, mounts)
-	}
+	checkGone(t, dir)
 }
 
 func TestUsage(t *testing.T) {
@@ -114,5 +109,29 @@ func TestJudge(t *testing.T) {
 		if want, verdict := f.judge(c.row); want != c.want || verdict != c.verdict {
 			t.Errorf("%+v: %q, %q", c, want, verdict)
 		}
+	}
+}
+
+// Whatever the benchmark is doing when it is interrupted, nothing is left behind.
+func TestInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	err := run(ctx, []string{"-quick", "-rounds", "1000", "-peers", "envfs", "-latency", "50ms", "-keep-caches", "-dir", dir}, t.Output(), t.Output())
+	if err == nil || ctx.Err() == nil {
+		t.Error(err)
+	}
+	checkGone(t, dir)
+}
+
+func checkGone(t *testing.T, dir string) {
+	t.Helper()
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), dir) {
+		t.Errorf("left mounted below %s (%v):\n%s", dir, err, mounts)
 	}
 }
