@@ -6,10 +6,10 @@ PREFIX      ?= /usr/local
 FUZZTIME    ?= 30s
 TESTFLAGS   ?=
 
-.PHONY: help build install deps servers demo demo-bucket test race lint fuzz mutants bench clean
+.PHONY: help build install deps servers demo demo-bucket test race lint fuzz mutants bench bench-bucket clean
 
 help: ## show this
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 build: ## build bin/envfs
 	@go build -trimpath -o bin/envfs ./cmd/envfs
@@ -48,6 +48,11 @@ mutants: ## prove that the tests notice builds that are wrong
 bench: ## measure against gocryptfs and the bare directory
 	@scripts/deps.sh gocryptfs
 	@scripts/bench.sh
+
+bench-bucket: ## measure vaults in a bucket against rclone, gocryptfs on rclone, s3fs and minio-go
+	@scripts/deps.sh gocryptfs rclone s3fs
+	@scripts/servers.sh minio
+	@scripts/bench.sh bucket
 
 clean: ## remove what was built
 	rm -rf bin

@@ -32,6 +32,7 @@ type Options struct {
 	ReadOnly    bool
 	AcceptOlder bool   // go on from a copy that is older than what was seen here
 	Takeover    bool   // write although another machine may still be at work
+	Follow      bool   // read-only, and only what root names; Follow keeps it up to date
 	RootName    string // open this root instead of the newest; read-only
 	StateDir    string // where pins lie; "" for none
 	StateID     blockcrypt.ID
@@ -163,6 +164,7 @@ type FS struct {
 	flights  []flight // guarded by rootMu
 	bare     bool     // root has no copy in roots/, as it only publishes; guarded by rootMu
 	mine     unpublished
+	follower *follower                // nil: nobody else changes what is read here
 	left     atomic.Pointer[leftHere] // set when the mount has ended
 	grave    graveyard
 	swept    bool // orphans of earlier terms are gone

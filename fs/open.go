@@ -26,10 +26,13 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	if o.RootName != "" {
+	if o.RootName != "" || o.Follow {
 		o.ReadOnly = true
 	}
 	f := newFS(o)
+	if o.Follow {
+		f.follower = newFollower()
+	}
 	f.since = o.Clock.Now()
 	f.keys.Store(o.Keys)
 	f.vault = vaultOf(o.Keys.File())

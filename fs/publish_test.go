@@ -134,7 +134,7 @@ func sameTree(t *testing.T, what string, got, want map[string]string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if got[name] != want[name] {
-			t.Errorf("%s: %s has %d bytes, want %d", what, name, len(got[name]), len(want[name]))
+			t.Errorf("%s: %s has %d bytes (%.100q), want %d (%.100q)", what, name, len(got[name]), got[name], len(want[name]), want[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(got)) {

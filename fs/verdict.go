@@ -167,6 +167,6 @@ func (f *FS) givenUp(x *journal.Foreign) bool {
 
 // pastEnd reports whether a segment begins behind the end of its term.
 func (f *FS) pastEnd(x *journal.Foreign) bool {
-	last, ended := f.endOf(x.Term, x.Tag)
+	last, ended := endOf(f.root, x.Term, x.Tag)
 	return ended && x.First > last
 }

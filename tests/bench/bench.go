@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"envfs/tests/bench/lab"
 	"envfs/tests/command"
 )
 
@@ -30,8 +31,8 @@ type bench struct {
 func newBench(ctx context.Context, o options, talk io.Writer) (_ *bench, err error) {
 	b := &bench{options: o, talk: talk, results: newResults(o.peers), tools: tools{self: "/proc/self/exe"}}
 	for _, name := range o.peers {
-		if name == gocryptfsName {
-			if _, err := exec.LookPath(gocryptfsName); err != nil {
+		if name == lab.GocryptfsName {
+			if _, err := exec.LookPath(lab.GocryptfsName); err != nil {
 				return nil, fmt.Errorf("%w; install it or leave it out with -peers", err)
 			}
 		}
@@ -67,7 +68,7 @@ func (b *bench) measure(ctx context.Context) error {
 				}
 			}
 			for name, peak := range peaks {
-				b.results.add(store, memoryStep, mebibytes, name, measurement{value: float64(peak) / (1 << 20)})
+				b.results.Add(store, memoryStep, lab.Mebibytes, name, float64(peak)/(1<<20), 0)
 			}
 		}
 	}
@@ -85,7 +86,7 @@ func (b *bench) chapter(ctx context.Context, round int, store string, chapter []
 			err = errors.Join(err, w.discard())
 		}
 	}()
-	s := site{sizes: b.sizes, kit: b.kit, blocks: shuffled(b.sizes.big, round)}
+	s := site{sizes: b.sizes, kit: b.kit, blocks: lab.Shuffled(b.sizes.big, round)}
 	for i := range b.peers {
 		k, _ := kindOf(b.peers[(i+round)%len(b.peers)])
 		if !b.wanted(chapter, k) {
@@ -109,8 +110,8 @@ func (b *bench) chapter(ctx context.Context, round int, store string, chapter []
 				fmt.Fprintln(b.talk)
 				return err
 			}
-			fmt.Fprintf(b.talk, " %s %s", w.name, figure(m.value))
-			b.results.add(store, s.name, s.unit, w.name, m)
+			fmt.Fprintf(b.talk, " %s %s", w.name, lab.Figure(m.value))
+			b.results.Add(store, s.name, s.unit, w.name, m.value, m.after.Seconds())
 		}
 		fmt.Fprintf(b.talk, " %s\n", s.unit)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"envfs/tests/bench/lab"
 )
 
 // The test binary plays the server of the empty file system, too.
@@ -89,15 +91,15 @@ func checkGone(t *testing.T, dir string) {
 }
 
 func TestTables(t *testing.T) {
-	r := newResults([]string{"bare", gocryptfsName, "envfs"})
+	r := newResults([]string{"bare", lab.GocryptfsName, "envfs"})
 	for round, v := range []float64{1, 3, 2} {
-		r.add(onDisk, "read", megabytes, "bare", measurement{value: 5000.4})
-		r.add(onDisk, "read", megabytes, gocryptfsName, measurement{value: 100 * v})
-		r.add(onDisk, "read", megabytes, "envfs", measurement{value: 300 * v})
-		r.add(onDisk, "list", seconds, gocryptfsName, measurement{value: 0.5})
-		r.add(onDisk, "list", seconds, "envfs", measurement{value: 0.25 * float64(round+1)})
+		r.Add(onDisk, "read", lab.Megabytes, "bare", 5000.4, 0)
+		r.Add(onDisk, "read", lab.Megabytes, lab.GocryptfsName, 100*v, 0)
+		r.Add(onDisk, "read", lab.Megabytes, "envfs", 300*v, 0)
+		r.Add(onDisk, "list", lab.Seconds, lab.GocryptfsName, 0.5, 0)
+		r.Add(onDisk, "list", lab.Seconds, "envfs", 0.25*float64(round+1), 0)
 	}
-	r.add(onTmpfs, "read", megabytes, "bare", measurement{value: 0.12345})
+	r.Add(onTmpfs, "read", lab.Megabytes, "bare", 0.12345, 0)
 	var out bytes.Buffer
 	if err := r.writeTables(&out, "a machine", ""); err != nil {
 		t.Fatal(err)
@@ -122,14 +124,6 @@ func TestUsage(t *testing.T) {
 	for _, args := range []string{"-rounds 0", "-peers nobody", "-peers bare,bare", "-store moon", "-steps (", "more"} {
 		if _, err := parse(strings.Fields(args), t.Output()); !errors.As(err, new(usageError)) {
 			t.Errorf("%s: %v", args, err)
-		}
-	}
-}
-
-func TestFigure(t *testing.T) {
-	for x, want := range map[float64]string{0.0004: "0.000", 0.12345: "0.123", 1.004: "1.00", 1000: "1,000", 999.6: "1,000", 0: "0.00", 9.999: "10.0", 99.95: "100", 1234: "1,230", 1_234_567: "1,230,000"} {
-		if got := figure(x); got != want {
-			t.Errorf("%v: %s, want %s", x, got, want)
 		}
 	}
 }

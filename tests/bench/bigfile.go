@@ -2,38 +2,21 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-)
 
-const (
-	blockSize    = 4096
-	sequenceSize = 1 << 20 // of one call of write(2) or read(2)
+	"envfs/tests/bench/lab"
 )
 
 func (s *site) big() string { return filepath.Join(s.dir, "big") }
 
-// withFile opens a file, has fn work with it and closes it; if synced, fsync is called before.
-func withFile(name string, flags int, synced bool, fn func(*os.File) error) error {
-	f, err := os.OpenFile(name, flags, 0o644)
-	if err != nil {
-		return err
-	}
-	err = fn(f)
-	if err == nil && synced {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
 // writeBig makes the big file.
 func writeBig(synced bool) work {
 	return func(ctx context.Context, s *site) (float64, error) {
-		err := withFile(s.big(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, synced, func(f *os.File) error {
-			for off := int64(0); off < s.sizes.big; off += sequenceSize {
-				if _, err := f.Write(s.kit.noise(off, sequenceSize)); err != nil {
+		err := lab.WithFile(s.big(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, synced, func(f *os.File) error {
+			for off := int64(0); off < s.sizes.big; off += lab.SequenceSize {
+				if _, err := f.Write(s.kit.noise.At(off, lab.SequenceSize)); err != nil {
 					return err
 				}
 				if ctx.Err() != nil {
@@ -47,9 +30,9 @@ func writeBig(synced bool) work {
 }
 
 func readBig(ctx context.Context, s *site) (float64, error) {
-	buf := make([]byte, sequenceSize)
-	err := withFile(s.big(), os.O_RDONLY, false, func(f *os.File) error {
-		for off := int64(0); off < s.sizes.big; off += sequenceSize {
+	buf := make([]byte, lab.SequenceSize)
+	err := lab.WithFile(s.big(), os.O_RDONLY, false, func(f *os.File) error {
+		for off := int64(0); off < s.sizes.big; off += lab.SequenceSize {
 			if n, err := f.Read(buf); n != len(buf) {
 				return fmt.Errorf("read %d bytes at %d: %w", n, off, err)
 			}
@@ -65,9 +48,9 @@ func readBig(ctx context.Context, s *site) (float64, error) {
 // atRandom calls fn for blocks of the big file: each share is of others.
 func (s *site) atRandom(ctx context.Context, share, flags int, synced bool, fn func(f *os.File, off int64) error) (float64, error) {
 	blocks := s.blocks[share*s.sizes.random:][:s.sizes.random]
-	err := withFile(s.big(), flags, synced, func(f *os.File) error {
+	err := lab.WithFile(s.big(), flags, synced, func(f *os.File) error {
 		for _, b := range blocks {
-			if err := fn(f, b*blockSize); err != nil {
+			if err := fn(f, b*lab.BlockSize); err != nil {
 				return err
 			}
 			if ctx.Err() != nil {
@@ -82,7 +65,7 @@ func (s *site) atRandom(ctx context.Context, share, flags int, synced bool, fn f
 func writeRandom(share int, synced bool) work {
 	return func(ctx context.Context, s *site) (float64, error) {
 		return s.atRandom(ctx, share, os.O_WRONLY, synced, func(f *os.File, off int64) error {
-			_, err := f.WriteAt(s.kit.noise(off, blockSize), off)
+			_, err := f.WriteAt(s.kit.noise.At(off, lab.BlockSize), off)
 			return err
 		})
 	}
@@ -90,7 +73,7 @@ func writeRandom(share int, synced bool) work {
 
 func readRandom(share int) work {
 	return func(ctx context.Context, s *site) (float64, error) {
-		buf := make([]byte, blockSize)
+		buf := make([]byte, lab.BlockSize)
 		return s.atRandom(ctx, share, os.O_RDONLY, false, func(f *os.File, off int64) error {
 			_, err := f.ReadAt(buf, off)
 			return err
@@ -100,9 +83,9 @@ func readRandom(share int) work {
 
 // writeSynced appends to a file and waits for the disk each time, as a log does.
 func writeSynced(ctx context.Context, s *site) (float64, error) {
-	err := withFile(filepath.Join(s.dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, false, func(f *os.File) error {
+	err := lab.WithFile(filepath.Join(s.dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, false, func(f *os.File) error {
 		for i := range s.sizes.synced {
-			if _, err := f.Write(s.kit.noise(int64(i)*blockSize, blockSize)); err != nil {
+			if _, err := f.Write(s.kit.noise.At(int64(i)*lab.BlockSize, lab.BlockSize)); err != nil {
 				return err
 			}
 			if err := f.Sync(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"envfs/tests/bench/lab"
 )
 
 const (
@@ -55,7 +57,7 @@ func (f *emptyFS) String() string { return "empty" }
 func (f *emptyFS) add(parent uint64, mode uint32, owner fuse.Owner) *emptyNode {
 	f.last++
 	now := time.Now()
-	n := &emptyNode{parent: parent, attr: fuse.Attr{Ino: f.last, Mode: mode, Nlink: 1, Owner: owner, Blksize: blockSize}}
+	n := &emptyNode{parent: parent, attr: fuse.Attr{Ino: f.last, Mode: mode, Nlink: 1, Owner: owner, Blksize: lab.BlockSize}}
 	n.attr.SetTimes(&now, &now, &now)
 	if n.dir() {
 		n.attr.Nlink = 2

@@ -8,13 +8,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"envfs/tests/bench/lab"
 )
 
 // empty is a FUSE file system that keeps names and sizes in memory and does nothing else. Its server is this program
 // again, and goes on when the file system is unmounted: the names must be there when it is mounted again.
 type empty struct {
 	point   string
-	server  *child
+	server  *lab.Child
 	orders  io.WriteCloser
 	pipe    io.Closer
 	answers *bufio.Scanner // from pipe
@@ -34,7 +36,7 @@ func newEmpty(flags ...string) func(*tools, string) (peer, error) {
 		defer theirs.Close()
 		cmd.Stdout = theirs
 		if e.orders, err = cmd.StdinPipe(); err == nil {
-			e.server, err = start(cmd)
+			e.server, err = lab.Start(cmd)
 		}
 		if err != nil {
 			answers.Close()
@@ -48,7 +50,7 @@ func newEmpty(flags ...string) func(*tools, string) (peer, error) {
 // order has the server do something.
 func (e *empty) order(what string) error {
 	if _, err := fmt.Fprintln(e.orders, what); err != nil || !e.answers.Scan() {
-		return e.server.failure(what)
+		return e.server.Failure(what)
 	}
 	if answer := e.answers.Text(); answer != okAnswer {
 		return fmt.Errorf("%s %s: %s", what, e.point, strings.TrimSpace(answer))
@@ -59,12 +61,12 @@ func (e *empty) order(what string) error {
 func (e *empty) mount() error   { return e.order(mountOrder) }
 func (e *empty) unmount() error { return e.order(unmountOrder) }
 func (e *empty) root() string   { return e.point }
-func (e *empty) pid() int       { return e.server.cmd.Process.Pid }
+func (e *empty) pid() int       { return e.server.PID() }
 
 // discard ends the server, which unmounts before it ends.
 func (e *empty) discard() error {
 	_ = e.orders.Close() // only how the server ends counts
-	err := e.server.wait()
+	err := e.server.Wait()
 	e.pipe.Close()
 	return err
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"envfs/tests/bench/lab"
 )
 
 const (
@@ -33,7 +35,7 @@ func serveEmpty(args []string, in io.Reader, out io.Writer) (err error) {
 	e := &emptyServer{point: args[0], writeback: len(args) > 1 && args[1] == writebackFlag, fs: newEmptyFS()}
 	defer func() {
 		if e.server != nil {
-			err = errors.Join(err, unmountFUSE(e.point, true))
+			err = errors.Join(err, lab.UnmountFUSE(e.point, true))
 		}
 	}()
 	orders := bufio.NewScanner(in)
@@ -63,7 +65,7 @@ func (e *emptyServer) obey(order string) error {
 	case mountOrder:
 		return e.mount()
 	case unmountOrder:
-		if err := unmountFUSE(e.point, false); err != nil {
+		if err := lab.UnmountFUSE(e.point, false); err != nil {
 			return err
 		}
 		<-e.done

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"envfs/tests/bench/lab"
 )
 
 // peer is one way to keep files below a directory.
@@ -46,7 +42,7 @@ type tools struct {
 func kinds() []kind {
 	return []kind{
 		{"bare", "bare", true, newBare},
-		{gocryptfsName, gocryptfsName, true, newGocryptfs},
+		{lab.GocryptfsName, lab.GocryptfsName, true, newGocryptfs},
 		{"envfs", "envfs", true, newEnvfs()},
 		{"envfs-writeback", "envfs --writeback", true, newEnvfs("--writeback")},
 		{"empty", "empty", false, newEmpty()},
@@ -76,45 +72,3 @@ func (bare) unmount() error { return nil }
 func (b bare) root() string { return b.dir }
 func (bare) pid() int       { return 0 }
 func (bare) discard() error { return nil }
-
-// fuseMagic is the type that statfs(2) tells of a FUSE mount.
-const fuseMagic = 0x65735546
-
-// showsFUSE reports whether a FUSE file system is mounted at point, dead or alive.
-func showsFUSE(point string) bool {
-	var st unix.Statfs_t
-	err := unix.Statfs(point, &st)
-	return err == nil && st.Type == fuseMagic || errors.Is(err, unix.ENOTCONN)
-}
-
-// unmountFUSE takes the mount at point away; if lazy, also one that is in use. It may return before the daemon has ended.
-func unmountFUSE(point string, lazy bool) error {
-	if os.Geteuid() == 0 {
-		flags := unix.UMOUNT_NOFOLLOW
-		if lazy {
-			flags |= unix.MNT_DETACH
-		}
-		if err := unix.Unmount(point, flags); err != nil {
-			return fmt.Errorf("unmount %s: %w", point, err)
-		}
-		return nil
-	}
-	args := []string{"-u", "--", point}
-	if lazy {
-		args = append([]string{"-z"}, args...)
-	}
-	if out, err := exec.Command("fusermount3", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("unmount %s: %w: %s", point, err, out)
-	}
-	return nil
-}
-
-// until waits for a condition and reports whether it came true in time.
-func until(within time.Duration, condition func() bool) bool {
-	for deadline := time.Now().Add(within); !condition(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
-}

@@ -80,25 +80,3 @@ func (p *places) close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// syncAll writes back all that the file system of path still has to write, before it returns.
-func syncAll(path string) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Syncfs(fd); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	return nil
-}
-
-// dropCaches makes the kernel forget the pages, names and inodes of every file system, as far as they are clean and not
-// in use. Only root can.
-func dropCaches() error {
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3\n"), 0); err != nil {
-		return fmt.Errorf("drop caches: %w", err)
-	}
-	return nil
-}

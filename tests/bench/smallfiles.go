@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"envfs/tests/bench/lab"
 )
 
 // perDirectory is how many of the small files one directory has.
@@ -27,8 +29,8 @@ func createFiles(ctx context.Context, s *site) (float64, error) {
 			}
 		}
 		name := filepath.Join(dir, fmt.Sprintf("file%05d", i))
-		err := withFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, false, func(f *os.File) error {
-			_, err := f.Write(s.kit.noise(int64(i)*blockSize, blockSize))
+		err := lab.WithFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, false, func(f *os.File) error {
+			_, err := f.Write(s.kit.noise.At(int64(i)*lab.BlockSize, lab.BlockSize))
 			return err
 		})
 		if err != nil {
@@ -43,15 +45,15 @@ func createFiles(ctx context.Context, s *site) (float64, error) {
 
 // readFiles finds and reads the small files.
 func readFiles(ctx context.Context, s *site) (float64, error) {
-	buf := make([]byte, 2*blockSize)
+	buf := make([]byte, 2*lab.BlockSize)
 	n := 0
 	err := filepath.WalkDir(s.files(), func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		n++
-		return withFile(name, os.O_RDONLY, false, func(f *os.File) error {
-			if got, err := f.Read(buf); got != blockSize {
+		return lab.WithFile(name, os.O_RDONLY, false, func(f *os.File) error {
+			if got, err := f.Read(buf); got != lab.BlockSize {
 				return fmt.Errorf("read %s: %d bytes: %w", d.Name(), got, err)
 			}
 			return ctx.Err()
@@ -64,5 +66,5 @@ func readFiles(ctx context.Context, s *site) (float64, error) {
 }
 
 func list(ctx context.Context, s *site) (float64, error) {
-	return once, program(ctx, s.dir, "", "ls", "-lR", s.files())
+	return once, lab.Program(ctx, s.dir, "", "ls", "-lR", s.files())
 }

@@ -3,21 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
+
+	"envfs/tests/bench/lab"
 )
-
-// unit is what a figure is in.
-type unit string
-
-const (
-	megabytes unit = "MB/s"
-	perSecond unit = "/s"
-	seconds   unit = "s"
-	mebibytes unit = "MiB" // of memory
-)
-
-// moreIsBetter tells rates from costs.
-func (u unit) moreIsBetter() bool { return u == megabytes || u == perSecond }
 
 // thing is what a step leaves in a file system for steps behind it.
 type thing int
@@ -32,7 +20,7 @@ const (
 // step is one kind of work that is measured.
 type step struct {
 	name  string
-	unit  unit
+	unit  lab.Unit
 	makes thing
 	needs thing
 	ends  thing
@@ -63,34 +51,34 @@ type site struct {
 func chapters(z sizes) [][]step {
 	return [][]step{
 		{
-			{name: "1 MiB sequential write, to close", unit: megabytes, makes: theBig, work: writeBig(false)},
+			{name: "1 MiB sequential write, to close", unit: lab.Megabytes, makes: theBig, work: writeBig(false)},
 		},
 		{
-			{name: "1 MiB sequential write, to fsync", unit: megabytes, makes: theBig, work: writeBig(true)},
-			{name: "1 MiB sequential read, cold", unit: megabytes, needs: theBig, cold: true, work: readBig},
-			{name: "4 KiB random write, to close", unit: perSecond, needs: theBig, warm: readBig, work: writeRandom(0, false)},
-			{name: "4 KiB random write, to fsync", unit: perSecond, needs: theBig, warm: readBig, work: writeRandom(1, true)},
-			{name: "4 KiB random read, cold", unit: perSecond, needs: theBig, cold: true, work: readRandom(2)},
+			{name: "1 MiB sequential write, to fsync", unit: lab.Megabytes, makes: theBig, work: writeBig(true)},
+			{name: "1 MiB sequential read, cold", unit: lab.Megabytes, needs: theBig, cold: true, work: readBig},
+			{name: "4 KiB random write, to close", unit: lab.PerSecond, needs: theBig, warm: readBig, work: writeRandom(0, false)},
+			{name: "4 KiB random write, to fsync", unit: lab.PerSecond, needs: theBig, warm: readBig, work: writeRandom(1, true)},
+			{name: "4 KiB random read, cold", unit: lab.PerSecond, needs: theBig, cold: true, work: readRandom(2)},
 		},
 		{
-			{name: "4 KiB write + fsync", unit: perSecond, work: writeSynced},
+			{name: "4 KiB write + fsync", unit: lab.PerSecond, work: writeSynced},
 		},
 		{
-			{name: fmt.Sprintf("create %s files of 4 KiB", count(z.files)), unit: perSecond, makes: theFiles, work: createFiles},
-			{name: "ls -lR of these, cold", unit: seconds, needs: theFiles, cold: true, program: "ls", work: list},
-			{name: "ls -lR of these, warm", unit: seconds, needs: theFiles, warm: list, program: "ls", work: list},
-			{name: "read all of these, cold", unit: perSecond, needs: theFiles, cold: true, work: readFiles},
+			{name: fmt.Sprintf("create %s files of 4 KiB", lab.Count(z.files)), unit: lab.PerSecond, makes: theFiles, work: createFiles},
+			{name: "ls -lR of these, cold", unit: lab.Seconds, needs: theFiles, cold: true, program: "ls", work: list},
+			{name: "ls -lR of these, warm", unit: lab.Seconds, needs: theFiles, warm: list, program: "ls", work: list},
+			{name: "read all of these, cold", unit: lab.PerSecond, needs: theFiles, cold: true, work: readFiles},
 		},
 		{
-			{name: fmt.Sprintf("untar %s files", count(z.tree)), unit: seconds, makes: theTree, program: "tar", work: untar},
-			{name: "rm -rf of these, cold", unit: seconds, needs: theTree, ends: theTree, cold: true, program: "rm", work: removeTree},
+			{name: fmt.Sprintf("untar %s files", lab.Count(z.tree)), unit: lab.Seconds, makes: theTree, program: "tar", work: untar},
+			{name: "rm -rf of these, cold", unit: lab.Seconds, needs: theTree, ends: theTree, cold: true, program: "rm", work: removeTree},
 		},
 		{
-			{name: fmt.Sprintf("git clone of %s files", count(z.repo)), unit: seconds, contents: true, program: "git", work: clone},
+			{name: fmt.Sprintf("git clone of %s files", lab.Count(z.repo)), unit: lab.Seconds, contents: true, program: "git", work: clone},
 		},
 		{
-			{name: fmt.Sprintf("sqlite, %s synced inserts", count(z.inserts)), unit: perSecond, contents: true, program: "sqlite3", work: insertSynced},
-			{name: fmt.Sprintf("sqlite, %s rows in bulk", count(z.rows)), unit: seconds, contents: true, program: "sqlite3", work: insertBulk},
+			{name: fmt.Sprintf("sqlite, %s synced inserts", lab.Count(z.inserts)), unit: lab.PerSecond, contents: true, program: "sqlite3", work: insertSynced},
+			{name: fmt.Sprintf("sqlite, %s rows in bulk", lab.Count(z.rows)), unit: lab.Seconds, contents: true, program: "sqlite3", work: insertBulk},
 		},
 	}
 }
@@ -103,15 +91,4 @@ func maker(chapter []step, t thing) step {
 		}
 	}
 	panic(fmt.Sprintf("no step makes %d", t)) // a mistake in chapters
-}
-
-// count formats a number for people: 10,000.
-func count(n int) string {
-	s := fmt.Sprint(n)
-	var groups []string
-	for len(s) > 3 {
-		groups = append([]string{s[len(s)-3:]}, groups...)
-		s = s[:len(s)-3]
-	}
-	return strings.Join(append([]string{s}, groups...), ",")
 }

@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
 	"time"
+
+	"envfs/tests/bench/lab"
 )
 
 // world is a peer with a store of its own, and what steps have left in it. It is mounted only while it is used.
@@ -72,7 +72,7 @@ func (w *world) measure(ctx context.Context, chapter []step, s step) (m measurem
 		start := time.Now()
 		amount, err := s.work(ctx, at)
 		took := time.Since(start).Seconds()
-		if m.value = took; s.unit.moreIsBetter() {
+		if m.value = took; s.unit.MoreIsBetter() {
 			m.value = amount / took
 		}
 		return err
@@ -100,19 +100,19 @@ func (w *world) mounted(fn func(*site) error) (time.Duration, error) {
 	if err := w.unmount(); err != nil {
 		return 0, err
 	}
-	err := syncAll(w.dir)
+	err := lab.SyncAll(w.dir)
 	return time.Since(start), err
 }
 
 // settle brings everything into the state in which the step begins, with nothing left to be written.
 func (w *world) settle(ctx context.Context, s step, at *site) error {
 	if s.cold && !w.keepCaches {
-		if err := dropCaches(); err != nil {
+		if err := lab.DropCaches(); err != nil {
 			return err
 		}
 	}
 	if s.program != "" { // the program itself is never cold
-		if err := program(ctx, "/", "", s.program, "--version"); err != nil {
+		if err := lab.Program(ctx, "/", "", s.program, "--version"); err != nil {
 			return err
 		}
 	}
@@ -121,10 +121,10 @@ func (w *world) settle(ctx context.Context, s step, at *site) error {
 			return err
 		}
 	}
-	if err := syncAll(at.dir); err != nil { // what the kernel gathers with the writeback cache
+	if err := lab.SyncAll(at.dir); err != nil { // what the kernel gathers with the writeback cache
 		return err
 	}
-	if err := syncAll(w.dir); err != nil {
+	if err := lab.SyncAll(w.dir); err != nil {
 		return err
 	}
 	runtime.GC()
@@ -136,22 +136,7 @@ func (w *world) remember() error {
 	if w.pid() == 0 {
 		return nil
 	}
-	peak, err := peakMemory(w.pid())
+	peak, err := lab.PeakMemory(w.pid())
 	w.peak = max(w.peak, peak)
 	return err
-}
-
-// peakMemory returns the largest resident set that a process has had, in bytes. Its children are not in it.
-func peakMemory(pid int) (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, fmt.Errorf("memory of process %d: no VmHWM", pid)
 }

@@ -154,7 +154,7 @@ func (s *Server) Restart() error {
 	defer log.Close()
 	cmd := exec.Command(s.args[0], s.args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.env, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // a Ctrl-C is for who has started it
 	if err := cmd.Start(); err != nil {
 		return err
 	}

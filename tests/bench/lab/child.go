@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"bytes"
@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// endTime is how long a child may take to end once it has no more to do.
-const endTime = time.Minute
+// EndTime is how long a Child may take to end once it has no more to do.
+const EndTime = time.Minute
 
-// child is a process that this one has started and that serves a mount.
-type child struct {
+// Child is a process that this one has started and that serves a mount.
+type Child struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 	err  error         // how; set before done is closed
@@ -22,10 +22,10 @@ type child struct {
 	said bytes.Buffer // to standard error
 }
 
-// start starts cmd in a process group of its own: a Ctrl-C that is meant for this program is not its end, but leaves it
+// Start starts cmd in a process group of its own: a Ctrl-C that is meant for this program is not its end, but leaves it
 // to this program to unmount first.
-func start(cmd *exec.Cmd) (*child, error) {
-	c := &child{cmd: cmd, done: make(chan struct{})}
+func Start(cmd *exec.Cmd) (*Child, error) {
+	c := &Child{cmd: cmd, done: make(chan struct{})}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stderr = c
 	if err := cmd.Start(); err != nil {
@@ -39,13 +39,14 @@ func start(cmd *exec.Cmd) (*child, error) {
 }
 
 // Write takes what the child says.
-func (c *child) Write(p []byte) (int, error) {
+func (c *Child) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.said.Write(p)
 }
 
-func (c *child) ended() bool {
+// Ended reports whether the child has ended.
+func (c *Child) Ended() bool {
 	select {
 	case <-c.done:
 		return true
@@ -54,33 +55,36 @@ func (c *child) ended() bool {
 	}
 }
 
-// failure says that the child ended, or is not doing what it should.
-func (c *child) failure(what string) error {
+// Failure says that the child ended, or is not doing what it should.
+func (c *Child) Failure(what string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended() {
+	if c.Ended() {
 		return fmt.Errorf("%s: %s ended: %v: %s", what, c.cmd.Args[0], c.err, bytes.TrimSpace(c.said.Bytes()))
 	}
 	return fmt.Errorf("%s: %s does not answer: %s", what, c.cmd.Args[0], bytes.TrimSpace(c.said.Bytes()))
 }
 
-// wait returns when the child has ended by itself. One that does not is killed, and an error.
-func (c *child) wait() error {
+// Wait returns when the child has ended by itself. One that does not is killed, and an error.
+func (c *Child) Wait() error {
 	select {
 	case <-c.done:
 		if c.err != nil {
-			return c.failure("wait")
+			return c.Failure("wait")
 		}
 		return nil
-	case <-time.After(endTime):
-		err := c.failure("wait")
-		c.kill()
+	case <-time.After(EndTime):
+		err := c.Failure("wait")
+		c.Kill()
 		return err
 	}
 }
 
-// kill ends the child, and returns when it has ended.
-func (c *child) kill() {
+// Kill ends the child, and returns when it has ended.
+func (c *Child) Kill() {
 	_ = c.cmd.Process.Kill() // it may have ended
 	<-c.done
 }
+
+// PID returns the id of the process.
+func (c *Child) PID() int { return c.cmd.Process.Pid }

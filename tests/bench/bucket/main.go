@@ -1,0 +1,64 @@
+// Command bucket measures envfs on a bucket beside rclone, gocryptfs on rclone, s3fs, and minio-go by itself, and prints
+// tables for the README: medians of several rounds, and how many requests each step has sent.
+//
+// All are measured on one MinIO on this machine, through a proxy that counts requests and through another that can make
+// the way as long as to a server far away. In each round each step is done by every peer in turn, in a bucket of its own,
+// and the next round begins with another peer. A peer is mounted for its own steps only. Cold is: unmounted, without
+// anything that was fetched, with empty caches of the kernel, and mounted again. Safe is when all is in the bucket.
+//
+// It runs from within the module, as it builds the command. Whatever it mounts and writes is gone when it ends, also if
+// it is interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	switch {
+	case err == nil:
+	case errors.Is(err, flag.ErrHelp):
+	case errors.As(err, new(usageError)):
+		fmt.Fprintln(os.Stderr, "bench-bucket:", err)
+		os.Exit(2)
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "bench-bucket: interrupted:", err)
+		os.Exit(130)
+	default:
+		fmt.Fprintln(os.Stderr, "bench-bucket:", err)
+		os.Exit(1)
+	}
+}
+
+// run does what the arguments ask for. The figures go to out, what is being done to talk. When it returns, nothing that
+// it mounted or wrote is left.
+func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
+	o, err := parse(args, talk)
+	if err != nil {
+		return err
+	}
+	b, err := newBench(ctx, o, talk)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.measure(ctx); err != nil {
+		return err
+	}
+	if o.json {
+		return b.figures.writeJSON(out)
+	}
+	return b.figures.writeTables(out, b.about(ctx), strings.Join(args, " "))
+}
