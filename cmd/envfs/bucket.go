@@ -81,6 +81,9 @@ func openBucket(ctx context.Context, store string, o openOptions, log *slog.Logg
 	if !o.ReadOnly {
 		if err := far.Probe(ctx); errors.Is(err, s3.ErrNoConditions) {
 			return nil, hint(fmt.Errorf("%w: %w", remote.ErrReadOnly, err), "--read-only looks at what is there; to write, the vault needs another server")
+		} else if errors.Is(err, s3.ErrDenied) {
+			return nil, hint(fmt.Errorf("%w: these credentials may not write: %w", remote.ErrReadOnly, err),
+				"--read-only looks at what is there; docs/BUCKET.md has the policy that a writer needs")
 		} else if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -41,9 +42,13 @@ func (s *Store) doFor(ctx context.Context, patience time.Duration, size int64, a
 	began := time.Now()
 	pause := s.retry.First
 	for {
+		used := s.credentials()
 		class, err := s.try(ctx, size, attempt)
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, errStale) && s.renew(used) {
+			class = again
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -46,6 +46,7 @@ type Options struct {
 // Store is a remote.Store in a bucket.
 type Store struct {
 	core     *minio.Core
+	creds    *credentials.Credentials
 	address  Address
 	prefix   string // before each name: "" or ends with a slash
 	put, get encrypt.ServerSide
@@ -93,6 +94,7 @@ func open(a Address, o Options) (*Store, error) {
 	if o.Credentials == nil {
 		o.Credentials = findCredentials(a)
 	}
+	s.creds = o.Credentials
 	base, err := newTransport(a.CA)
 	if err != nil {
 		return nil, err
