@@ -57,7 +57,8 @@ func (m *machine) open(o Options) error {
 	if m.wrap != nil {
 		far = m.wrap(far)
 	}
-	m.store, err = remotecache.Open(far, remotecache.Options{State: filepath.Join(m.dir, "state"), Cache: filepath.Join(m.dir, "cache")})
+	m.store, err = remotecache.Open(far, remotecache.Options{State: filepath.Join(m.dir, "state"), Cache: filepath.Join(m.dir, "cache"),
+		Kept: filepath.Join(m.dir, "kept")})
 	must(t, err)
 	file, _, err := Peek(t.Context(), m.store, "")
 	must(t, err)
@@ -296,7 +297,7 @@ func TestOvertaken(t *testing.T) {
 	b.write("b", pattern(50_000, 2))
 	must(t, b.fs.Publish(ctx))
 	a.write("a", pattern(50_000, 3))
-	if err := a.fs.Publish(ctx); !errors.Is(err, remote.ErrChanged) || a.fs.stoppedBy() == nil {
+	if err := a.fs.Publish(ctx); !errors.Is(err, ErrOvertaken) || !errors.Is(a.fs.stoppedBy(), ErrOvertaken) {
 		t.Errorf("publish after being overtaken: %v", err)
 	}
 	sameTree(t, "published", b.published(), b.tree())

@@ -10,6 +10,7 @@ import (
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/mountpoint"
 	"envfs/cmd/envfs/internal/secret"
+	"envfs/cmd/envfs/internal/state"
 )
 
 // mountRequest says what to mount, where and how. It travels to the daemon through a pipe.
@@ -126,7 +127,7 @@ func (a *app) mount(ctx context.Context, storeArg, pointArg string, req *mountRe
 // preparePoint finds out, before any secret is asked for, whether the mount is possible.
 func preparePoint(arg string, req *mountRequest) (string, error) {
 	if !req.ReadOnly {
-		if err := ownMount(req.Store); err != nil {
+		if err := ownMount(req.Store, req.Places); err != nil {
 			return "", fmt.Errorf("mount: %w", err)
 		}
 	}
@@ -144,9 +145,12 @@ func preparePoint(arg string, req *mountRequest) (string, error) {
 	return point, nil
 }
 
-// ownMount returns an error that says where a daemon of this user has the store mounted for writing, if one has.
-func ownMount(store string) error {
-	cs, err := control.Find(func(h control.Hello) bool { return h.Store == storeName(store) && !h.ReadOnly })
+// ownMount returns an error that says where a daemon of this user has the store mounted for writing, if one has. With another
+// state directory it is as good as on another machine.
+func ownMount(store string, at state.Places) error {
+	cs, err := control.Find(func(h control.Hello) bool {
+		return h.Store == storeName(store) && !h.ReadOnly && (h.StateDir == "" || h.StateDir == placeOf(store, at))
+	})
 	if err != nil {
 		return err
 	}

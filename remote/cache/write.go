@@ -48,6 +48,7 @@ func (s *Store) Delete(ctx context.Context, names ...string) error {
 	if err := s.state.Delete(ctx, here...); err != nil {
 		return err
 	}
+	s.kept.drop(here)
 	s.gauge.gone(here)
 	return nil
 }
