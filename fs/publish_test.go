@@ -29,6 +29,7 @@ type machine struct {
 	far   string // directory that stands for the bucket
 	dir   string // its own
 	wrap  func(remote.Store) remote.Store
+	bound remotecache.Options // what of it is about the state
 	fs    *FS
 	store *remotecache.Store
 }
@@ -57,8 +58,9 @@ func (m *machine) open(o Options) error {
 	if m.wrap != nil {
 		far = m.wrap(far)
 	}
-	m.store, err = remotecache.Open(far, remotecache.Options{State: filepath.Join(m.dir, "state"), Cache: filepath.Join(m.dir, "cache"),
-		Kept: filepath.Join(m.dir, "kept")})
+	here := m.bound
+	here.State, here.Cache, here.Kept = filepath.Join(m.dir, "state"), filepath.Join(m.dir, "cache"), filepath.Join(m.dir, "kept")
+	m.store, err = remotecache.Open(far, here)
 	must(t, err)
 	file, _, err := Peek(t.Context(), m.store, "")
 	must(t, err)

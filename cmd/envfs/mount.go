@@ -36,11 +36,15 @@ func (a *app) mountCommand() *cobra.Command {
 		Long: `Open the vault in STORE and show its files at MOUNTPOINT, an empty directory.
 
 The command returns when the mount works; a daemon stays behind until 'envfs unmount'. While nothing is mounted,
-MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there by mistake.`,
+MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there by mistake.
+
+What is written to a vault in a bucket lies in the state directory (--state-dir) until it is published, within seconds.
+While the bucket is away work goes on until --state-size waits there; then writes wait, after --wait they fail.`,
 		Example: `  envfs mount ~/vault ~/private
   envfs mount ~/vault ~/private --keyfile ~/vault.key
   envfs mount 's3://team/vault?endpoint=https://minio.example:9000' ~/team
   envfs mount --follow 's3://team/vault?endpoint=https://minio.example:9000' ~/team-ro
+  envfs mount --state-dir /srv/work --state-size 50000 --wait 1h 's3://team/vault?endpoint=...' ~/team
   envfs mount --read-only --root roots/00000000000000000042-... ~/vault ~/before`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {

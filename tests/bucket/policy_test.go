@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/lifecycle"
 
 	"envfs/tests/command"
 )
@@ -145,6 +147,7 @@ func TestLockedBucket(t *testing.T) {
 	must(t, c.MakeBucket(t.Context(), bucket, minio.MakeBucketOptions{ObjectLocking: true}))
 	mode, days, unit := minio.Governance, uint(1), minio.Days
 	must(t, c.SetBucketObjectLockConfig(t.Context(), bucket, &mode, &days, &unit))
+	must(t, c.SetBucketLifecycle(t.Context(), bucket, lifecycleOf(t)))
 	v, err := command.New(binary, r.server.Location(bucket, "team/vault"), t.TempDir(), r.Extra...)
 	must(t, err)
 	r.tidy(v)
@@ -157,6 +160,22 @@ func TestLockedBucket(t *testing.T) {
 	compare(t, filepath.Join(v.Point, "d"), files)
 	must(t, v.Unmount())
 	must(t, v.Check())
+}
+
+// lifecycleOf returns the rules that docs/BUCKET.md prints.
+func lifecycleOf(t *testing.T) *lifecycle.Configuration {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/BUCKET.md")
+	must(t, err)
+	_, rest, _ := strings.Cut(string(text), "\n## Versions, locks, lifecycle\n")
+	_, rest, _ = strings.Cut(rest, "```json\n")
+	rules, _, _ := strings.Cut(rest, "```")
+	c := new(lifecycle.Configuration)
+	must(t, json.Unmarshal([]byte(rules), c))
+	if len(c.Rules) != 1 || c.Rules[0].NoncurrentVersionExpiration.NoncurrentDays != 30 {
+		t.Fatalf("docs/BUCKET.md prints no rules: %+v", c)
+	}
+	return c
 }
 
 // On a server without conditional PUT all works that only looks; writing is refused with the reason.
