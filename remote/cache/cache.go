@@ -36,6 +36,7 @@ type Store struct {
 	pages *pages
 	runs  *runs
 	later *uploads
+	ahead *ahead
 }
 
 var _ remote.Shared = (*Store)(nil)
@@ -56,7 +57,7 @@ func Open(far remote.Store, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open cache: %w", err), state.Close())
 	}
-	return &Store{far: far, state: state, pages: pages, runs: newRuns(), later: newUploads(far)}, nil
+	return &Store{far: far, state: state, pages: pages, runs: newRuns(), later: newUploads(far), ahead: newAhead()}, nil
 }
 
 // grows reports whether objects of this name are made by Create, and so may lie in the state.
@@ -76,6 +77,7 @@ func (s *Store) Space(ctx context.Context) (remote.Space, error) { return s.stat
 
 // Close implements remote.Store. What waits for Sync is given up.
 func (s *Store) Close() error {
+	s.ahead.close()
 	s.later.close()
 	return errors.Join(s.state.Close(), s.far.Close())
 }

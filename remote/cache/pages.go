@@ -132,6 +132,13 @@ func (p *pages) get(k pageKey) ([]byte, bool) {
 	return nil, false
 }
 
+// has reports whether the cache holds a page, as far as it knows.
+func (p *pages) has(k pageKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.entries[k] != nil
+}
+
 // size returns the length of a page's content, if the cache holds it.
 func (p *pages) size(k pageKey) (int64, bool) {
 	p.mu.Lock()

@@ -44,18 +44,22 @@ func (s *Store) ReadAt(ctx context.Context, name string, p []byte, off int64) (i
 	return done, nil
 }
 
-// page returns a page of an object: shorter than pageSize at the object's end, empty behind it.
+// page returns a page of an object, not to be changed: shorter than pageSize at the object's end, empty behind it.
 func (s *Store) page(ctx context.Context, name string, number int64) ([]byte, error) {
 	key := pageKey{hashOf(name), number}
 	sequential := s.runs.touch(key)
-	if data, ok := s.pages.get(key); ok {
-		return data, nil
-	}
 	if n := s.runs.under(key); n != nil {
 		if err := n.wait(ctx); err != nil {
 			return nil, err
 		}
-	} else if sequential {
+		if n.err == nil {
+			return n.page(number), nil
+		}
+	}
+	if data, ok := s.pages.get(key); ok {
+		return data, nil
+	}
+	if sequential {
 		return s.fetchRun(ctx, name, key)
 	}
 	return s.fetchPage(ctx, name, key)
@@ -78,7 +82,10 @@ func (s *Store) fetchPage(ctx context.Context, name string, key pageKey) ([]byte
 
 // Forget drops what the cache holds of an object, for who finds it damaged: what is read next is fetched anew. It
 // reports whether that was anything.
-func (s *Store) Forget(name string) bool { return s.pages.drop(hashOf(name)) }
+func (s *Store) Forget(name string) bool {
+	held := s.runs.drop(hashOf(name))
+	return s.pages.drop(hashOf(name)) || held
+}
 
 // cached reports whether an object of this name never changes, so that it may be kept.
 func cached(name string) bool { return !remote.IsReplaced(name) && remote.CheckName(name) == nil }
