@@ -62,7 +62,7 @@ func (s *Store) aheadOf(o remote.Info) bool {
 	}
 	first := pageKey{hashOf(o.Name), 0}
 	last := pageKey{first.object, (o.Size - 1) / pageSize}
-	if s.pages.has(first) && s.pages.has(last) || s.runs.under(last) != nil {
+	if s.pages.has(first) && s.pages.has(last) || s.runs.has(last) {
 		return true
 	}
 	if last.number >= 2*runPages { // no run may hold so much
@@ -72,11 +72,12 @@ func (s *Store) aheadOf(o remote.Info) bool {
 		return false
 	}
 	n, mine := s.runs.join(first, last.number+1)
-	if !mine { // its beginning is: then it is not read from far ahead
+	defer s.runs.leave(n)
+	if mine {
+		s.begin(o.Name, n)
+	} else { // its beginning is on its way
 		s.runs.slots.Release(1)
-		return true
 	}
-	s.begin(o.Name, n)
 	return true
 }
 

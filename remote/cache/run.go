@@ -36,8 +36,11 @@ type run struct {
 	object   nameHash
 	from, to int64 // to is the first page after it
 	done     chan struct{}
-	data     []byte // set before done is closed, and not changed any more
+	data     []byte // set before done is closed, and not changed while there are users
 	err      error  // set before done is closed
+
+	users int  // who may look at data; guarded by runs.mu
+	gone  bool // nobody can become a user any more; guarded by runs.mu
 
 	storing sync.Mutex
 	dropped bool // it must not be put into the cache; guarded by storing
@@ -63,14 +66,15 @@ func (r *runs) touch(k pageKey) bool {
 }
 
 // join returns the run that a page is in. If there is none it returns a new one of some pages that begins with the page,
-// which the caller must fetch.
+// which the caller must fetch. The caller becomes a user of it.
 func (r *runs) join(k pageKey, pages int64) (_ *run, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old := r.find(k); old != nil {
+		old.users++
 		return old, false
 	}
-	n := &run{object: k.object, from: k.number, to: k.number + pages, done: make(chan struct{})}
+	n := &run{object: k.object, from: k.number, to: k.number + pages, done: make(chan struct{}), users: 1}
 	r.all[k.object] = append(r.all[k.object], n)
 	return n, true
 }
@@ -85,11 +89,41 @@ func (r *runs) find(k pageKey) *run {
 	return nil
 }
 
-// under returns the run that a page is in, or nil.
+// under returns the run that a page is in, of which the caller becomes a user, or nil.
 func (r *runs) under(k pageKey) *run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.find(k)
+	n := r.find(k)
+	if n != nil {
+		n.users++
+	}
+	return n
+}
+
+// has reports whether a page is in a run.
+func (r *runs) has(k pageKey) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.find(k) != nil
+}
+
+// leave ends being a user.
+func (r *runs) leave(n *run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.users--
+	n.recycle()
+}
+
+// buffers are memory for runs: new memory for each would cost more than fetching it.
+var buffers = sync.Pool{New: func() any { return new([runPages * pageSize]byte) }}
+
+// recycle gives a run's memory back if nobody can look at it any more. runs.mu is held.
+func (n *run) recycle() {
+	if n.gone && n.users == 0 && cap(n.data) == runPages*pageSize {
+		buffers.Put((*[runPages * pageSize]byte)(n.data[:cap(n.data)]))
+		n.data = nil
+	}
 }
 
 // remove forgets a run. r.mu is held.
@@ -98,6 +132,8 @@ func (r *runs) remove(n *run) {
 	if len(r.all[n.object]) == 0 {
 		delete(r.all, n.object)
 	}
+	n.gone = true
+	n.recycle()
 }
 
 // keep notes that a run is in the cache; some of the newest stay in memory.
@@ -117,8 +153,10 @@ func (r *runs) keep(n *run) {
 // drop forgets the runs of an object, and reports whether there were any. None of them gets into the cache any more.
 func (r *runs) drop(object nameHash) bool {
 	r.mu.Lock()
-	all := r.all[object]
-	delete(r.all, object)
+	all := slices.Clone(r.all[object])
+	for _, n := range all {
+		r.remove(n)
+	}
 	r.kept = slices.DeleteFunc(r.kept, func(n *run) bool { return n.object == object })
 	r.mu.Unlock()
 	for _, n := range all {
@@ -142,13 +180,12 @@ func (n *run) wait(ctx context.Context) error {
 // page returns a page of a run that was fetched: shorter than pageSize at the object's end, empty behind it.
 func (n *run) page(number int64) []byte {
 	from := min(int64(len(n.data)), (number-n.from)*pageSize)
-	to := min(int64(len(n.data)), from+pageSize)
-	return n.data[from:to:to]
+	return n.data[from:min(int64(len(n.data)), from+pageSize)]
 }
 
-// fetchRun fetches a page and those after it by one request, and returns the first. If others are doing that already it
-// waits for them.
-func (s *Store) fetchRun(ctx context.Context, name string, k pageKey) ([]byte, error) {
+// fetchRun begins to fetch a page and those after it by one request, and returns the run, of which the caller becomes a
+// user. If others are doing that already it returns theirs.
+func (s *Store) fetchRun(ctx context.Context, name string, k pageKey) (*run, error) {
 	if err := s.runs.slots.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -158,33 +195,37 @@ func (s *Store) fetchRun(ctx context.Context, name string, k pageKey) ([]byte, e
 	} else {
 		s.runs.slots.Release(1)
 	}
-	if err := n.wait(ctx); err != nil {
-		return nil, err
-	}
-	return n.page(k.number), n.err
+	return n, nil
 }
 
 // begin fetches a run, for which there is a slot, and puts it into the cache, in the background.
 func (s *Store) begin(name string, n *run) {
+	s.runs.mu.Lock()
+	n.users++ // for the background
+	s.runs.mu.Unlock()
 	s.ahead.done.Go(func() {
 		defer s.runs.slots.Release(1)
-		data := make([]byte, (n.to-n.from)*pageSize)
+		defer s.runs.leave(n)
+		var data []byte
+		if n.to-n.from <= runPages {
+			data = buffers.Get().(*[runPages * pageSize]byte)[:(n.to-n.from)*pageSize]
+		} else {
+			data = make([]byte, (n.to-n.from)*pageSize)
+		}
 		got, err := s.far.ReadAt(s.ahead.ctx, name, data, n.from*pageSize)
 		if err == io.EOF {
 			err = nil
 		}
-		n.data, n.err = data[:got:got], err
-		if err != nil {
-			s.runs.mu.Lock()
-			s.runs.remove(n) // the next one tries again
-			s.runs.mu.Unlock()
-			n.data = nil
-			close(n.done)
+		n.data, n.err = data[:got], err
+		close(n.done)
+		if err == nil {
+			s.store(n)
+			s.runs.keep(n)
 			return
 		}
-		close(n.done)
-		s.store(n)
-		s.runs.keep(n)
+		s.runs.mu.Lock()
+		defer s.runs.mu.Unlock()
+		s.runs.remove(n) // the next one tries again
 	})
 }
 
