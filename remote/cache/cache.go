@@ -63,6 +63,7 @@ type Store struct {
 	pages *pages
 	runs  *runs
 	later *uploads
+	ahead *ahead
 }
 
 var _ remote.Bounded = (*Store)(nil)
@@ -91,7 +92,7 @@ func Open(far remote.Store, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open cache: %w", err), state.Close())
 	}
-	return &Store{far: far, state: state, at: o.State, kept: kept, gauge: gauge, pages: pages, runs: newRuns(), later: newUploads(far)}, nil
+	return &Store{far: far, state: state, at: o.State, kept: kept, gauge: gauge, pages: pages, runs: newRuns(), later: newUploads(far), ahead: newAhead()}, nil
 }
 
 // grows reports whether objects of this name are made by Create, and so may lie in the state.
@@ -111,6 +112,7 @@ func (s *Store) Space(ctx context.Context) (remote.Space, error) { return s.stat
 
 // Close implements remote.Store. What waits for Sync is given up.
 func (s *Store) Close() error {
+	s.ahead.close()
 	s.later.close()
 	return errors.Join(s.state.Close(), s.far.Close())
 }
