@@ -439,7 +439,7 @@ func (h *File) Sync(ctx context.Context) error {
 	if err := h.c.told(h.c.flush(ctx, flushSync, ordinary)); err != nil {
 		return err
 	}
-	return h.c.fs.syncNow(ctx)
+	return h.c.fs.syncFor(ctx)
 }
 
 // told notes that who wrote to the file is about to be told err.

@@ -47,7 +47,7 @@ type follower struct {
 	wake chan struct{}
 }
 
-func newFollower() *follower { return &follower{wake: make(chan struct{}, 1)} }
+func newFollower(now time.Time) *follower { return &follower{looked: now, wake: make(chan struct{}, 1)} }
 
 // stamp tells one content of a file from another: whatever changes the content sets the times.
 type stamp struct {
@@ -109,9 +109,6 @@ func (f *FS) Follow(ctx context.Context, dropped func([]*Inode)) {
 func (f *FS) tellFollowing(err error, told string) string {
 	f.mu.Lock()
 	f.follower.failed = err
-	if err == nil {
-		f.follower.looked = f.clock.Now()
-	}
 	f.mu.Unlock()
 	switch {
 	case err != nil && err.Error() != told:
@@ -162,16 +159,20 @@ func (f *FS) CatchUp(ctx context.Context) (moved bool, err error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	for {
+		began := f.clock.Now()
 		data, err := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot)
 		if err != nil {
 			return false, fmt.Errorf("read root: %w", err)
 		}
-		if bytes.Equal(data, f.rootData) {
-			return false, nil
+		same := bytes.Equal(data, f.rootData)
+		if !same {
+			err = f.moveTo(ctx, data)
 		}
-		err = f.moveTo(ctx, data)
 		if err == nil {
-			return true, nil
+			f.mu.Lock()
+			fl.looked = began
+			f.mu.Unlock()
+			return !same, nil
 		}
 		// What the root named may be gone because there is a newer one.
 		if again, gerr := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot); gerr != nil || bytes.Equal(again, data) {

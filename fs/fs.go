@@ -34,14 +34,20 @@ type Options struct {
 	Takeover    bool   // write although another machine may still be at work
 	Follow      bool   // read-only, and only what root names; Follow keeps it up to date
 	RootName    string // open this root instead of the newest; read-only
-	StateDir    string // where pins lie; "" for none
-	StateID     blockcrypt.ID
-	Host, User  string
-	Log         *slog.Logger
-	ShowNames   bool // the log may show names of files
-	Clock       Clock
-	Rand        io.Reader
-	Progress    func(stage string, done, total int64)
+
+	// SyncPublishes has a sync return when what was written is published, not only durable here; it fails after
+	// PublishWait (0: never) if the store is away, and what was written stays to be published.
+	SyncPublishes bool
+	PublishWait   time.Duration
+
+	StateDir   string // where pins lie; "" for none
+	StateID    blockcrypt.ID
+	Host, User string
+	Log        *slog.Logger
+	ShowNames  bool // the log may show names of files
+	Clock      Clock
+	Rand       io.Reader
+	Progress   func(stage string, done, total int64)
 
 	// Manual leaves out all that happens by itself (flushing after a second, syncing after five, folding): for tests
 	// that decide on every step.

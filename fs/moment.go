@@ -16,7 +16,7 @@ func (f *FS) reopen(ctx context.Context) error {
 	o := f.opts
 	o.Limits.Cache = reopenCache
 	next := newFS(o)
-	next.follower = newFollower()
+	next.follower = newFollower(f.clock.Now())
 	next.keys.Store(f.keyring())
 	next.vault, next.since = f.vault, f.since
 	if err := next.open(ctx); err != nil {

@@ -31,7 +31,7 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 	}
 	f := newFS(o)
 	if o.Follow {
-		f.follower = newFollower()
+		f.follower = newFollower(o.Clock.Now())
 	}
 	f.since = o.Clock.Now()
 	f.keys.Store(o.Keys)

@@ -126,6 +126,16 @@ func (f *FS) Publish(ctx context.Context) error {
 	return f.publishLocked(ctx)
 }
 
+// publishTo publishes what is committed up to a batch. Many who wait share one publication.
+func (f *FS) publishTo(ctx context.Context, batch uint64) error {
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
+	if f.mine.batch >= batch {
+		return nil
+	}
+	return f.publishLocked(ctx)
+}
+
 // publishLocked is Publish for what is in a batch. rootMu is held.
 func (f *FS) publishLocked(ctx context.Context) error {
 	if err := f.stoppedBy(); err != nil {

@@ -31,6 +31,10 @@ type Status struct {
 	UnpublishedSince time.Time `json:"unpublished_since,omitzero"` // when the oldest of it was committed
 	RootTime         time.Time `json:"root_time"`
 
+	Follows bool      `json:"follows"`          // shows what another publishes
+	Looked  time.Time `json:"looked"`           // when what is shown was last known to be the newest
+	Behind  string    `json:"behind,omitempty"` // why it may not be
+
 	Orphans int64 `json:"orphans"` // objects that nothing names and that are not certainly ours to delete
 }
 
@@ -47,6 +51,12 @@ func (f *FS) Status() Status {
 		s.PendingInline += f.frozen.inlineBytes
 	}
 	s.OldestWhole = goTime(f.root.Time)
+	if fl := f.follower; fl != nil {
+		s.Follows, s.Looked = true, fl.looked
+		if fl.failed != nil {
+			s.Behind = fl.failed.Error()
+		}
+	}
 	s.RootTime = s.OldestWhole
 	f.mu.Unlock()
 	if p, ok := f.grave.oldest(); ok {

@@ -92,6 +92,9 @@ func openBucket(ctx context.Context, store string, o openOptions, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
+	if o.Follow { // which has nothing to publish, and is not to take what a writer here has not published for published
+		dirs.state += "-follow"
+	}
 	away := func() bool { _, away := far.Outage(); return away }
 	s, err := cache.Open(far, cache.Options{State: dirs.state, Cache: dirs.cache, Size: o.CacheSize, StateSize: o.StateSize, Wait: o.Wait, Away: away, Log: log})
 	if err != nil {

@@ -53,6 +53,7 @@ func (s *service) status() *control.MountStatus {
 		Hello: s.hello, Detached: s.detached.Load(),
 		PendingBytes: st.PendingDeltas + st.PendingInline, DirtyBytes: st.DirtyBytes, LastFold: st.LastFold, Folds: st.Folds,
 		Reclaimable: st.Reclaimable, OldestWhole: st.OldestWhole, Errors: st.Errors, LastError: st.LastError, Stopped: st.Stopped,
+		Follows: st.Follows, Looked: st.Looked, Behind: st.Behind,
 		Shared: st.Shared, Waiting: st.UnpublishedBytes, WaitingIn: st.UnpublishedObjects,
 		Term: st.Term, RootSeq: st.RootSeq, Commit: st.Commit, Durable: st.Durable, Inodes: st.Inodes,
 	}

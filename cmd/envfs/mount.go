@@ -43,11 +43,15 @@ While the bucket is away work goes on until --state-size waits there; then write
   envfs mount ~/vault ~/private --keyfile ~/vault.key
   envfs mount 's3://team/vault?endpoint=https://minio.example:9000' ~/team
   envfs mount --state-dir /srv/work --state-size 50000 --wait 1h 's3://team/vault?endpoint=...' ~/team
+  envfs mount --follow 's3://team/vault?endpoint=https://minio.example:9000' ~/team-ro
   envfs mount --read-only --root roots/00000000000000000042-... ~/vault ~/before`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if req.Root != "" && !req.ReadOnly {
 				return usageError(c, errors.New("--root needs --read-only: only the newest root is written to"))
+			}
+			if err := req.canFollow(args[0]); err != nil {
+				return usageError(c, err)
 			}
 			if err := limits.set(&req.openOptions); err != nil {
 				return usageError(c, err)
@@ -62,6 +66,7 @@ While the bucket is away work goes on until --state-size waits there; then write
 	a.placeFlags(f)
 	f.BoolVarP(&foreground, "foreground", "f", false, "do not leave a daemon behind; log to standard error")
 	f.BoolVarP(&req.ReadOnly, "read-only", "r", false, "only look")
+	f.BoolVar(&req.Follow, "follow", false, "only look, and see within seconds what another machine writes to the bucket")
 	f.StringVar(&req.Root, "root", "", "show the vault as the root object `NAME` has it")
 	f.BoolVar(&req.AcceptOlder, "accept-older", false, "go on from a copy that is older than, or other than, what was seen here")
 	f.BoolVar(&req.Takeover, "takeover", false, "write although another machine has not said that it is done")
@@ -70,6 +75,20 @@ While the bucket is away work goes on until --state-size waits there; then write
 	limits = bucketFlags(f)
 	f.BoolVar(&req.Writeback, "writeback", false, "let the kernel gather small writes")
 	return c
+}
+
+// canFollow refuses to follow what nobody publishes to.
+func (r *mountRequest) canFollow(store string) error {
+	switch {
+	case !r.Follow:
+		return nil
+	case r.Takeover || r.Root != "":
+		return errors.New("--follow reads along, with neither --takeover nor --root")
+	case !isBucket(store):
+		return errors.New("--follow is for vaults in a bucket; of one in a directory mount a copy, read-only")
+	}
+	r.ReadOnly = true
+	return nil
 }
 
 func (a *app) mount(ctx context.Context, storeArg, pointArg string, req *mountRequest, src *secret.Source, foreground bool) error {

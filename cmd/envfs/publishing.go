@@ -20,6 +20,7 @@ const defaultWait = 5 * time.Minute
 type bucketLimits struct {
 	cache, state int // MiB
 	wait         time.Duration
+	durability   string
 }
 
 func bucketFlags(f *pflag.FlagSet) *bucketLimits {
@@ -27,8 +28,15 @@ func bucketFlags(f *pflag.FlagSet) *bucketLimits {
 	f.IntVar(&l.cache, "cache-size", cache.DefaultSize>>20, "how much of what was fetched from a bucket is kept here, in `MIB`")
 	f.IntVar(&l.state, "state-size", 0, "how much may wait here to be published to a bucket, in `MIB`; then writes wait (default 10240, or half of the free space)")
 	f.DurationVar(&l.wait, "wait", defaultWait, "`how long` reads and writes that need a bucket wait while it is away; then they fail")
+	f.StringVar(&l.durability, "durability", durableLocal, "`where` what was written is when fsync returns: local, on this machine's disk, or bucket")
 	return l
 }
+
+// Values of --durability.
+const (
+	durableLocal  = "local"
+	durableBucket = "bucket"
+)
 
 // set puts the limits into options.
 func (l *bucketLimits) set(o *openOptions) error {
@@ -39,7 +47,10 @@ func (l *bucketLimits) set(o *openOptions) error {
 		return fmt.Errorf("--state-size is at least %d MiB", cache.MinStateSize>>20)
 	case l.wait < 0:
 		return errors.New("--wait is less than nothing")
+	case l.durability != durableLocal && l.durability != durableBucket:
+		return fmt.Errorf("--durability is local or bucket, not %q", l.durability)
 	}
+	o.SyncPublishes = l.durability == durableBucket
 	o.CacheSize, o.StateSize, o.Wait = int64(l.cache)<<20, int64(l.state)<<20, max(l.wait, time.Millisecond)
 	return nil
 }

@@ -100,13 +100,19 @@ func describe(st *control.MountStatus) string {
 		return b.String()
 	}
 	mode := "read-write"
-	if st.ReadOnly {
+	switch {
+	case st.Follows:
+		mode = "follows"
+	case st.ReadOnly:
 		mode = "read-only"
 	}
 	if st.Detached {
 		mode += ", detached: ends when the last file is closed"
 	}
 	row("mounted", "%s by %s, process %d, %s", moment(st.Since), st.User, st.PID, mode)
+	if st.Follows {
+		row("follows", "%s", followed(st))
+	}
 	if st.Root != "" {
 		row("root", "%s", printable(st.Root))
 	}
@@ -131,4 +137,13 @@ func describe(st *control.MountStatus) string {
 		row("errors", "none")
 	}
 	return b.String()
+}
+
+// followed says which moment of another's work is shown.
+func followed(st *control.MountStatus) string {
+	text := "what was published at " + moment(st.RootTime)
+	if st.Behind != "" {
+		return text + "; NOT what was published since: " + spelled(st.Behind)
+	}
+	return text + ", the newest at " + moment(st.Looked)
 }

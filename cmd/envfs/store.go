@@ -140,7 +140,9 @@ type openOptions struct {
 	StateSize   int64  `json:"state_size,omitempty"` // of what waits to be published, in bytes; 0: the default
 
 	// Wait is how long a bucket that is away is waited for; 0: the default.
-	Wait time.Duration `json:"wait,omitempty"`
+	Wait          time.Duration `json:"wait,omitempty"`
+	SyncPublishes bool          `json:"sync_publishes,omitempty"` // fsync returns when what was written is in the bucket
+	Follow        bool          `json:"follow,omitempty"`         // keep up with who writes to the bucket
 	state.Places
 }
 
@@ -148,7 +150,7 @@ type openOptions struct {
 func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log *slog.Logger,
 	progress func(stage string, done, total int64)) (v *vault, err error) {
 	defer b.Wipe()
-	o.ReadOnly = o.ReadOnly || o.Root != ""
+	o.ReadOnly = o.ReadOnly || o.Root != "" || o.Follow
 	id, err := identify(o.Places)
 	if err != nil {
 		return nil, err
@@ -187,7 +189,7 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 		Limits: limits,
 		Store:  store, Keys: keys, ReadOnly: o.ReadOnly, AcceptOlder: o.AcceptOlder, Takeover: o.Takeover, RootName: o.Root,
 		StateDir: state.Pins(id.state), StateID: id.stateID, Host: id.host, User: id.user, Log: log, ShowNames: o.ShowNames,
-		Clock: clock{}, Rand: rand.Reader, Progress: progress,
+		Clock: clock{}, Rand: rand.Reader, Progress: progress, Follow: o.Follow, SyncPublishes: o.SyncPublishes, PublishWait: o.Wait,
 	})
 	if err != nil {
 		keys.Close()

@@ -123,6 +123,10 @@ type MountStatus struct {
 	Dead         bool      `json:"dead,omitempty"`     // the daemon is gone, the mount point is not usable
 	Detached     bool      `json:"detached,omitempty"` // no longer at its mount point: ends when the last file is closed
 
+	Follows bool      `json:"follows,omitempty"` // shows what another machine publishes
+	Looked  time.Time `json:"looked,omitzero"`   // when what is shown was last known to be the newest
+	Behind  string    `json:"behind,omitempty"`  // why it may not be
+
 	Bucket *BucketStatus `json:"bucket,omitempty"` // of a vault in a bucket
 }
 
