@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -98,13 +100,26 @@ func TestAwayAtTheBound(t *testing.T) {
 	if !st.Bucket.Away || st.Bucket.Cause != "connection refused" || st.ToPublish < 20<<20 || st.Objects == 0 || st.Since.IsZero() {
 		t.Errorf("status at the bound: %+v", st)
 	}
-	if res, err := r.Run("status"); err != nil || !strings.Contains(res.Out, "(connection refused)") || !strings.Contains(res.Out, "WAIT since") {
-		t.Errorf("%v: %s", err, res.Out)
-	}
 	n := <-written
 	if err := <-failed; !errors.Is(err, syscall.ENOSPC) || n < 20 || n > 32 {
 		t.Errorf("after %d MiB: %v", n, err)
 	}
+	var over atomic.Bool
+	var trying sync.WaitGroup
+	trying.Go(func() {
+		for !over.Load() {
+			_ = os.WriteFile(filepath.Join(r.Point, "again"), big, 0o644) // it is refused, and waits before
+		}
+	})
+	for text := ""; !strings.Contains(text, "WAIT since") || !strings.Contains(text, "(connection refused)"); {
+		res, err := r.Run("status")
+		must(t, err)
+		if text = res.Out; time.Since(began) > 2*time.Minute {
+			t.Fatalf("status does not tell that writes wait: %s", text)
+		}
+	}
+	over.Store(true)
+	trying.Wait()
 	must(t, os.Remove(filepath.Join(r.Point, "d", "file3"))) // what frees space is not refused
 	delete(files, "file3")
 
