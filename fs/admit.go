@@ -16,6 +16,11 @@ func isFull(err error) bool { return errors.Is(err, ErrNoSpace) && !errors.Is(er
 // On a full disk what frees space goes on without what was written before, if that does not fit: whoever wrote it is told
 // ENOSPC by close(2) or fsync(2), and has it in memory until there is space.
 func (f *FS) operate(ctx context.Context, u urgency, fn func() error) error {
+	if u == ordinary {
+		if err := f.waitTurn(ctx, opRoom); err != nil {
+			return err
+		}
+	}
 	ctx = context.WithoutCancel(ctx)
 	if err := f.throttle(ctx); err != nil {
 		return err
@@ -53,7 +58,8 @@ func (f *FS) throttle(ctx context.Context) error {
 	if err := f.flushAll(ctx); err != nil && !isFull(err) {
 		return err
 	}
-	if err := f.foldIf(ctx, func() bool { return beyond(2) }); err != nil {
+	err := f.relieve(ctx, "fold", func(ctx context.Context) error { return f.foldIf(ctx, func() bool { return beyond(2) }) })
+	if err != nil {
 		return fmt.Errorf("wait for a fold: %w", err)
 	}
 	return nil
@@ -118,7 +124,7 @@ func (f *FS) makeRoom(ctx context.Context) error {
 	if err := f.writable(); err != nil {
 		return err
 	}
-	err := f.squeeze(ctx)
+	err := f.relieve(ctx, "squeeze", f.squeeze)
 	f.space.noteTried(f.committed.Load())
 	if err != nil {
 		return fmt.Errorf("make room: %w", err)

@@ -42,16 +42,22 @@ type content struct {
 	refused  bool              // whoever wrote what is dirty was told that there is no space for it
 	sequence sequence          // of reads
 
-	harm error // what is dirty cannot be saved, as something that it needs is damaged
+	harm    error  // what is dirty cannot be saved, as something that it needs is damaged
+	moments uint64 // how often others have changed it, as a follower has seen
 }
 
 const noCut = math.MaxUint64
 
 // File is an open regular file. All methods may be called concurrently.
 type File struct {
-	c    *content
-	once sync.Once
+	c     *content
+	once  sync.Once
+	fresh bool
 }
+
+// Unchanged reports whether the file held, when it was opened, what it had held when its inode was opened before: what a
+// kernel has kept of it is still true. Of what nobody else changes it always is.
+func (h *File) Unchanged() bool { return !h.fresh }
 
 // Open opens a regular file.
 func (f *FS) Open(ctx context.Context, ino *Inode) (h *File, err error) {
@@ -83,7 +89,7 @@ func (f *FS) openContent(ino *Inode, e *blockcrypt.Entry) *File {
 		ino.content = c
 	}
 	c.opens++
-	return &File{c: c}
+	return &File{c: c, fresh: f.follower != nil && ino.seen.open(e)}
 }
 
 // Close releases the handle. What was written stays to be flushed.
@@ -170,6 +176,9 @@ func (h *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 		return 0, ErrTooBig
 	}
 	if err := f.writable(); err != nil {
+		return 0, err
+	}
+	if err := f.waitTurn(ctx, len(p)); err != nil {
 		return 0, err
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -432,7 +441,7 @@ func (h *File) Sync(ctx context.Context) error {
 	if err := h.c.told(h.c.flush(ctx, flushSync, ordinary)); err != nil {
 		return err
 	}
-	return h.c.fs.syncNow(ctx)
+	return h.c.fs.syncFor(ctx)
 }
 
 // told notes that who wrote to the file is about to be told err.
@@ -485,15 +494,28 @@ func (h *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, ErrInvalid
 	}
-	size := c.length()
-	if uint64(off) >= size {
-		return 0, nil
+	for {
+		size, moment := c.now()
+		if uint64(off) >= size {
+			return 0, nil
+		}
+		part := p[:min(uint64(len(p)), size-uint64(off))]
+		err := c.read(ctx, part, uint64(off))
+		if _, now := c.now(); now != moment {
+			continue // it was partly the one content, partly the other
+		}
+		if err != nil {
+			return 0, err
+		}
+		return len(part), nil
 	}
-	p = p[:min(uint64(len(p)), size-uint64(off))]
-	if err := c.read(ctx, p, uint64(off)); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+}
+
+// now returns the file's size, and which of the contents that a follower has seen it is.
+func (c *content) now() (size, moment uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.size, c.moments
 }
 
 // Seek returns the offset of the next data (data true) or hole at or after off; ErrNoData if there is none.

@@ -299,7 +299,7 @@ func (c *content) openExtent(ctx context.Context) (made bool, err error) {
 		if err != nil {
 			return err
 		}
-		keys, err := f.keysOf(e)
+		keys, err := f.keysOf(e, f.layers())
 		if err != nil {
 			return err
 		}
@@ -390,7 +390,7 @@ func (c *content) renewKey(ctx context.Context, u urgency) error {
 		if err != nil {
 			return err
 		}
-		keys, err := f.keysOf(e)
+		keys, err := f.keysOf(e, f.layers())
 		if err == nil {
 			last = keys[len(keys)-1]
 		}
@@ -409,7 +409,7 @@ func (c *content) renewKey(ctx context.Context, u urgency) error {
 		if err != nil {
 			return err
 		}
-		keys, err := f.keysOf(e)
+		keys, err := f.keysOf(e, f.layers())
 		if err != nil {
 			return err
 		}

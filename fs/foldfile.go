@@ -326,7 +326,7 @@ func (ff *fileFold) move(ctx context.Context, x *extent, pieces []piece, delta *
 func (ff *fileFold) locate(ctx context.Context, first, count uint64) (pieces []piece, err error) {
 	f := ff.fo.f
 	err = f.view(ctx, func() error {
-		pieces, err = f.locate(pieces[:0], ff.e, []*layer{ff.fo.layer}, first, count)
+		pieces, err = f.locate(pieces[:0], ff.e, []*layer{ff.fo.layer}, 0, first, count)
 		return err
 	})
 	return pieces, err

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"envfs/blockcrypt"
 	"envfs/fs/journal"
 	"envfs/keystore"
@@ -30,15 +32,22 @@ type Options struct {
 	ReadOnly    bool
 	AcceptOlder bool   // go on from a copy that is older than what was seen here
 	Takeover    bool   // write although another machine may still be at work
+	Follow      bool   // read-only, and only what root names; Follow keeps it up to date
 	RootName    string // open this root instead of the newest; read-only
-	StateDir    string // where pins lie; "" for none
-	StateID     blockcrypt.ID
-	Host, User  string
-	Log         *slog.Logger
-	ShowNames   bool // the log may show names of files
-	Clock       Clock
-	Rand        io.Reader
-	Progress    func(stage string, done, total int64)
+
+	// SyncPublishes has a sync return when what was written is published, not only durable here; it fails after
+	// PublishWait (0: never) if the store is away, and what was written stays to be published.
+	SyncPublishes bool
+	PublishWait   time.Duration
+
+	StateDir   string // where pins lie; "" for none
+	StateID    blockcrypt.ID
+	Host, User string
+	Log        *slog.Logger
+	ShowNames  bool // the log may show names of files
+	Clock      Clock
+	Rand       io.Reader
+	Progress   func(stage string, done, total int64)
 
 	// Manual leaves out all that happens by itself (flushing after a second, syncing after five, folding): for tests
 	// that decide on every step.
@@ -100,6 +109,9 @@ type FS struct {
 	term     blockcrypt.Term // of this mount, as it began; root has it as it is
 	pinned   uint64          // last batch that was pinned as durable; guarded by rootMu
 
+	relief     singleflight.Group // what is done for operations that cannot go on without
+	oldestWait atomic.Int64       // when the first of what waits to be published was committed; 0: nothing waits
+
 	journalDamage string // what of the journal is damaged, if it was opened all the same
 
 	cache    *cache
@@ -159,6 +171,7 @@ type FS struct {
 	flights  []flight // guarded by rootMu
 	bare     bool     // root has no copy in roots/, as it only publishes; guarded by rootMu
 	mine     unpublished
+	follower *follower                // nil: nobody else changes what is read here
 	left     atomic.Pointer[leftHere] // set when the mount has ended
 	grave    graveyard
 	swept    bool // orphans of earlier terms are gone

@@ -320,7 +320,7 @@ func TestNewKeyAfterRemoval(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			keys, err := r.fs.keysOf(e)
+			keys, err := r.fs.keysOf(e, r.fs.layers())
 			epochs = epochs[:0]
 			for _, k := range keys {
 				epochs = append(epochs, k.Epoch)

@@ -60,6 +60,8 @@ type Inode struct {
 	refs    uint64
 	ghost   *blockcrypt.Entry // not nil: it has lost its last name, and this is how it was
 	content *content          // of a regular file that is open or has unsaved bytes
+	seen    seenContent       // of a follower's regular file
+	past    []*layer          // of a follower's ghost: what lay over its header in the moment that it is from
 }
 
 // ID returns the file's id, which never changes.
@@ -82,6 +84,9 @@ func inoOf(id blockcrypt.ID) uint64 {
 // refDir returns the dir of an entry that lies in parent under hash h, with one more reference.
 func (f *FS) refDir(parent *dir, h uint64, e *blockcrypt.Entry) *dir {
 	d := f.dirs[e.ID]
+	if d != nil && f.follower != nil && (d.parent != parent || d.h != h) {
+		f.moveDir(d, parent, h, e.Name) // as others have done, long ago
+	}
 	if d == nil {
 		d = &dir{id: e.ID, parent: parent, h: h, name: e.Name, salt: e.Salt, index: e.Head, stored: e.Names}
 		parent.refs++
@@ -96,7 +101,9 @@ func (f *FS) unrefDir(d *dir) {
 		if d.refs--; d.refs > 0 {
 			return
 		}
-		delete(f.dirs, d.id)
+		if f.dirs[d.id] == d {
+			delete(f.dirs, d.id)
+		}
 		d = d.parent
 	}
 }
@@ -119,6 +126,8 @@ func (f *FS) inodeFor(in *dir, h uint64, e *blockcrypt.Entry) *Inode {
 			ino.self = f.refDir(in, h, e)
 		}
 		f.inodes[e.ID] = ino
+	} else if f.follower != nil {
+		f.rejoin(ino, in, h, e)
 	}
 	ino.refs++
 	return ino

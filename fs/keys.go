@@ -112,6 +112,7 @@ func (f *FS) newEpoch(ctx context.Context, next *keystore.Vault, ref blockcrypt.
 	f.journal = writer
 	f.sent(ctx, live, extents)
 	f.mine.batch = at.Number
+	f.notePublished(at.Number, f.clock.Now())
 	f.room.set(writer.Room())
 	return nil
 }

@@ -29,7 +29,7 @@ func (r *rig) dataKeys(path string) (numbers []uint32) {
 		if err != nil {
 			return err
 		}
-		keys, err := r.fs.keysOf(e)
+		keys, err := r.fs.keysOf(e, r.fs.layers())
 		numbers = numbers[:0]
 		for _, k := range keys {
 			numbers = append(numbers, k.Number)

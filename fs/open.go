@@ -26,10 +26,13 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	if o.RootName != "" {
+	if o.RootName != "" || o.Follow {
 		o.ReadOnly = true
 	}
 	f := newFS(o)
+	if o.Follow {
+		f.follower = newFollower(o.Clock.Now())
+	}
 	f.since = o.Clock.Now()
 	f.keys.Store(o.Keys)
 	f.vault = vaultOf(o.Keys.File())
@@ -83,7 +86,7 @@ func (f *FS) open(ctx context.Context) error {
 	}
 	state, err := f.replay(ctx, rec, sv)
 	if err != nil {
-		return err
+		return f.overtakenBefore(ctx, err)
 	}
 	if err := f.checkDurable(state.result.End.Number); err != nil {
 		return err
@@ -216,6 +219,7 @@ func (f *FS) beginTerm(ctx context.Context, sv *survey, s *replayed) error {
 		return err
 	}
 	f.sent(ctx, s.result.Live, extents)
+	f.keepSegments(ctx, s.result.Live)
 	f.mine.batch = s.result.End.Number
 	if err := f.dropAged(ctx, sv); err != nil {
 		f.logger.Warn("copies of old roots stay; the next mount deletes them", "cause", err)

@@ -126,6 +126,16 @@ func (f *FS) Publish(ctx context.Context) error {
 	return f.publishLocked(ctx)
 }
 
+// publishTo publishes what is committed up to a batch. Many who wait share one publication.
+func (f *FS) publishTo(ctx context.Context, batch uint64) error {
+	f.rootMu.Lock()
+	defer f.rootMu.Unlock()
+	if f.mine.batch >= batch {
+		return nil
+	}
+	return f.publishLocked(ctx)
+}
+
 // publishLocked is Publish for what is in a batch. rootMu is held.
 func (f *FS) publishLocked(ctx context.Context) error {
 	if err := f.stoppedBy(); err != nil {
@@ -137,6 +147,7 @@ func (f *FS) publishLocked(ctx context.Context) error {
 	if !waits && f.committed.Load() == f.mine.batch {
 		return nil
 	}
+	began := f.clock.Now()
 	whole := context.WithoutCancel(ctx) // of steps that are not to be broken off
 	live, extents, err := f.closeForPublishing(whole)
 	if err != nil {
@@ -157,6 +168,7 @@ func (f *FS) publishLocked(ctx context.Context) error {
 	}
 	f.sent(whole, live, extents)
 	f.mine.batch = last
+	f.notePublished(last, began)
 	return nil
 }
 
@@ -326,6 +338,7 @@ func (fo *folding) sent(ctx context.Context) {
 	}
 	f.mu.Unlock()
 	f.mine.batch = max(f.mine.batch, fo.cut.Number)
+	f.notePublished(f.mine.batch, f.clock.Now())
 	if err := f.shared.Release(ctx, names); err != nil {
 		f.logger.Warn("what was folded takes space here still", "cause", err)
 	}

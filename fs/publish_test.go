@@ -29,6 +29,7 @@ type machine struct {
 	far   string // directory that stands for the bucket
 	dir   string // its own
 	wrap  func(remote.Store) remote.Store
+	bound remotecache.Options // what of it is about the state
 	fs    *FS
 	store *remotecache.Store
 }
@@ -57,7 +58,9 @@ func (m *machine) open(o Options) error {
 	if m.wrap != nil {
 		far = m.wrap(far)
 	}
-	m.store, err = remotecache.Open(far, remotecache.Options{State: filepath.Join(m.dir, "state"), Cache: filepath.Join(m.dir, "cache")})
+	here := m.bound
+	here.State, here.Cache, here.Kept = filepath.Join(m.dir, "state"), filepath.Join(m.dir, "cache"), filepath.Join(m.dir, "kept")
+	m.store, err = remotecache.Open(far, here)
 	must(t, err)
 	file, _, err := Peek(t.Context(), m.store, "")
 	must(t, err)
@@ -134,7 +137,7 @@ func sameTree(t *testing.T, what string, got, want map[string]string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if got[name] != want[name] {
-			t.Errorf("%s: %s has %d bytes, want %d", what, name, len(got[name]), len(want[name]))
+			t.Errorf("%s: %s has %d bytes (%.100q), want %d (%.100q)", what, name, len(got[name]), got[name], len(want[name]), want[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(got)) {
@@ -296,7 +299,7 @@ func TestOvertaken(t *testing.T) {
 	b.write("b", pattern(50_000, 2))
 	must(t, b.fs.Publish(ctx))
 	a.write("a", pattern(50_000, 3))
-	if err := a.fs.Publish(ctx); !errors.Is(err, remote.ErrChanged) || a.fs.stoppedBy() == nil {
+	if err := a.fs.Publish(ctx); !errors.Is(err, ErrOvertaken) || !errors.Is(a.fs.stoppedBy(), ErrOvertaken) {
 		t.Errorf("publish after being overtaken: %v", err)
 	}
 	sameTree(t, "published", b.published(), b.tree())

@@ -105,6 +105,8 @@ func (c *content) readStored(ctx context.Context, first uint64, p []byte) error 
 	err := c.tryStored(ctx, first, p)
 	if errors.Is(err, remote.ErrNotExist) {
 		// Under want of space an object may be deleted that a moment ago was still named: look again.
+		f := c.fs
+		f.caughtUp(ctx)
 		err = c.tryStored(ctx, first, p)
 	}
 	if err == nil {
@@ -286,15 +288,19 @@ func (f *FS) resolve(ctx context.Context, c *content, first, count uint64) (piec
 		if err != nil {
 			return err
 		}
-		pieces, err = f.locate(pieces, e, f.layers(), first, count)
+		layers := f.layers()
+		if c.ino.past != nil {
+			layers = c.ino.past
+		}
+		pieces, err = f.locate(pieces, e, layers, 0, first, count)
 		return err
 	})
 	return pieces, err
 }
 
-// locate appends the pieces of a range, newest layer first.
-func (f *FS) locate(pieces []piece, e *blockcrypt.Entry, layers []*layer, first, count uint64) ([]piece, error) {
-	for i, l := range layers {
+// locate appends the pieces of a range, newest layer first, from those above on that lie over the base.
+func (f *FS) locate(pieces []piece, e *blockcrypt.Entry, layers []*layer, above int, first, count uint64) ([]piece, error) {
+	for i, l := range layers[above:] {
 		fd := l.files[e.ID]
 		if fd == nil {
 			continue
@@ -305,11 +311,11 @@ func (f *FS) locate(pieces []piece, e *blockcrypt.Entry, layers []*layer, first,
 				return
 			}
 			if !known {
-				pieces, err = f.locate(pieces, e, layers[i+1:], r.Start, r.Count)
+				pieces, err = f.locate(pieces, e, layers, above+i+1, r.Start, r.Count)
 				return
 			}
 			var pc piece
-			if pc, err = f.complete(e, fd, r); err == nil {
+			if pc, err = f.complete(e, layers, fd, r); err == nil {
 				pieces = append(pieces, pc)
 			}
 		})
@@ -328,7 +334,7 @@ func (f *FS) locate(pieces []piece, e *blockcrypt.Entry, layers []*layer, first,
 			return
 		}
 		var pc piece
-		if pc, inner = f.complete(e, nil, r); inner == nil {
+		if pc, inner = f.complete(e, layers, nil, r); inner == nil {
 			pc.head = hd
 			pieces = append(pieces, pc)
 		}
@@ -343,7 +349,7 @@ func (f *FS) locate(pieces []piece, e *blockcrypt.Entry, layers []*layer, first,
 }
 
 // complete adds to a run what reading it takes.
-func (f *FS) complete(e *blockcrypt.Entry, fd *fileDelta, r blockcrypt.Run) (pc piece, err error) {
+func (f *FS) complete(e *blockcrypt.Entry, layers []*layer, fd *fileDelta, r blockcrypt.Run) (pc piece, err error) {
 	pc.run = r
 	var dek uint32
 	switch r.Kind {
@@ -351,7 +357,7 @@ func (f *FS) complete(e *blockcrypt.Entry, fd *fileDelta, r blockcrypt.Run) (pc 
 		pc.inline = fd.inline[r.Start]
 		return pc, nil
 	case blockcrypt.RunExtent:
-		if pc.ext, err = f.extentInfo(e, r.Extent); err != nil {
+		if pc.ext, err = f.extentInfo(e, layers, r.Extent); err != nil {
 			return pc, err
 		}
 		dek = pc.ext.DEK
@@ -364,7 +370,7 @@ func (f *FS) complete(e *blockcrypt.Entry, fd *fileDelta, r blockcrypt.Run) (pc 
 	default:
 		return pc, nil
 	}
-	keys, err := f.keysOf(e)
+	keys, err := f.keysOf(e, layers)
 	if err != nil {
 		return pc, err
 	}
@@ -378,8 +384,8 @@ func (f *FS) complete(e *blockcrypt.Entry, fd *fileDelta, r blockcrypt.Run) (pc 
 }
 
 // keysOf returns a file's wrapped data keys.
-func (f *FS) keysOf(e *blockcrypt.Entry) ([]blockcrypt.WrappedDEK, error) {
-	for _, l := range f.layers() {
+func (f *FS) keysOf(e *blockcrypt.Entry, layers []*layer) ([]blockcrypt.WrappedDEK, error) {
+	for _, l := range layers {
 		if fd := l.files[e.ID]; fd != nil && fd.keys != nil {
 			return fd.keys, nil
 		}
@@ -395,8 +401,8 @@ func (f *FS) keysOf(e *blockcrypt.Entry) ([]blockcrypt.WrappedDEK, error) {
 }
 
 // extentInfo returns one line of a file's extent table.
-func (f *FS) extentInfo(e *blockcrypt.Entry, number uint32) (x blockcrypt.ExtentInfo, err error) {
-	for _, l := range f.layers() {
+func (f *FS) extentInfo(e *blockcrypt.Entry, layers []*layer, number uint32) (x blockcrypt.ExtentInfo, err error) {
+	for _, l := range layers {
 		if fd := l.files[e.ID]; fd != nil {
 			if x := fd.ext(number); x != nil {
 				return *x, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"envfs/blockcrypt"
 	"envfs/fs/journal"
@@ -60,10 +61,14 @@ func (f *FS) replay(ctx context.Context, last *blockcrypt.FoldRecord, sv *survey
 	}
 	run := func(fn func(journal.Appended, *journal.Batch) error) (*journal.Result, error) {
 		r := journal.Replay{Store: f.store, Vault: f.vault, Keys: f.keyring(),
-			From: cut, First: f.root.First, Last: f.root.Last, MinEpoch: f.root.Epoch, Ended: f.endOf, Ours: f.knownTerm}
+			From: cut, First: f.root.First, Last: f.root.Last, MinEpoch: f.root.Epoch, Named: f.opts.Follow,
+			Ended: func(term uint64, tag blockcrypt.Tag) (uint64, bool) { return endOf(f.root, term, tag) }, Ours: f.knownTerm}
 		return r.Run(ctx, fn)
 	}
 	rp := &replayer{f: f, heads: make(map[blockcrypt.ID]blockcrypt.Ref)}
+	if f.follower != nil {
+		f.follower.replayer, f.follower.end = rp, cut
+	}
 	if err := rp.learn(ctx, last); err != nil {
 		return nil, err
 	}
@@ -76,14 +81,18 @@ func (f *FS) replay(ctx context.Context, last *blockcrypt.FoldRecord, sv *survey
 			return nil, err
 		}
 	}
-	result, err := run(nil) // to learn what is known durable
-	if err != nil {
-		return nil, fmt.Errorf("read journal: %w", err)
+	if sv.same && f.opts.Follow {
+		rp.after = math.MaxUint64 // root names nothing that is not durable
+	} else {
+		result, err := run(nil) // to learn what is known durable
+		if err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
+		}
+		if sv.same {
+			rp.after = result.Durable
+		}
 	}
-	if sv.same {
-		rp.after = result.Durable
-	}
-	result, err = run(func(at journal.Appended, b *journal.Batch) error { return rp.apply(ctx, at, b) })
+	result, err := run(func(at journal.Appended, b *journal.Batch) error { return rp.apply(ctx, at, b) })
 	rp.release()
 	if err != nil {
 		return nil, fmt.Errorf("replay journal: %w", err)
@@ -93,6 +102,9 @@ func (f *FS) replay(ctx context.Context, last *blockcrypt.FoldRecord, sv *survey
 	}
 	if err := f.judgeJournal(result, sv); err != nil {
 		return nil, err
+	}
+	if f.follower != nil {
+		f.follower.end = result.End
 	}
 	return &replayed{result}, nil
 }
@@ -128,8 +140,8 @@ func (f *FS) knownTerm(term uint64, tag blockcrypt.Tag) bool {
 }
 
 // endOf returns where a term that root knows as closed has ended: of its batches none beyond that count.
-func (f *FS) endOf(term uint64, tag blockcrypt.Tag) (uint64, bool) {
-	t := findTerm(f.root, blockcrypt.Term{Number: term, Tag: tag})
+func endOf(root *blockcrypt.Root, term uint64, tag blockcrypt.Tag) (uint64, bool) {
+	t := findTerm(root, blockcrypt.Term{Number: term, Tag: tag})
 	if t == nil || !t.Closed {
 		return 0, false
 	}
@@ -192,11 +204,16 @@ func (r *replayer) apply(ctx context.Context, at journal.Appended, b *journal.Ba
 			return err
 		}
 	}
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	return r.lay(at, b.Deltas)
+}
+
+// lay puts what a batch says into the active layer. FS.mu is held.
+func (r *replayer) lay(at journal.Appended, deltas []journal.Delta) error {
 	f := r.f
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i := range b.Deltas {
-		d := &b.Deltas[i]
+	for i := range deltas {
+		d := &deltas[i]
 		switch d.Kind {
 		case journal.SetEntry, journal.DelEntry:
 			in := f.dirs[d.ID]
@@ -257,6 +274,7 @@ func (r *replayer) release() {
 	for _, d := range r.made {
 		f.unrefDir(d)
 	}
+	r.made = nil
 }
 
 // patch puts the last fold's reference into an entry that was committed before it was known.
@@ -308,13 +326,13 @@ func (r *replayer) authenticate(ctx context.Context, b *journal.Batch) error {
 				}
 				var ok bool
 				if pc.ext, ok = exts[d.ID][run.Extent]; !ok {
-					if pc.ext, err = f.extentInfo(e, run.Extent); err != nil {
+					if pc.ext, err = f.extentInfo(e, f.layers(), run.Extent); err != nil {
 						return err
 					}
 				}
 				ks := keys[d.ID]
 				if ks == nil {
-					if ks, err = f.keysOf(e); err != nil {
+					if ks, err = f.keysOf(e, f.layers()); err != nil {
 						return err
 					}
 				}

@@ -320,7 +320,7 @@ func (f *FS) recordMoves(c *content, e *blockcrypt.Entry, s *saved) (ok bool, er
 
 // stillThere tells which of the blocks at, one after the other, lie where they were.
 func (f *FS) stillThere(e *blockcrypt.Entry, at []uint64, where []blockcrypt.Run, same []bool) error {
-	pieces, err := f.locate(nil, e, f.layers(), at[0], uint64(len(at)))
+	pieces, err := f.locate(nil, e, f.layers(), 0, at[0], uint64(len(at)))
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,13 @@ type Status struct {
 	UnpublishedBytes   int64 `json:"unpublished_bytes"`
 	UnpublishedObjects int   `json:"unpublished_objects"`
 
+	UnpublishedSince time.Time `json:"unpublished_since,omitzero"` // when the oldest of it was committed
+	RootTime         time.Time `json:"root_time"`
+
+	Follows bool      `json:"follows"`          // shows what another publishes
+	Looked  time.Time `json:"looked"`           // when what is shown was last known to be the newest
+	Behind  string    `json:"behind,omitempty"` // why it may not be
+
 	Orphans int64 `json:"orphans"` // objects that nothing names and that are not certainly ours to delete
 }
 
@@ -44,6 +51,13 @@ func (f *FS) Status() Status {
 		s.PendingInline += f.frozen.inlineBytes
 	}
 	s.OldestWhole = goTime(f.root.Time)
+	if fl := f.follower; fl != nil {
+		s.Follows, s.Looked = true, fl.looked
+		if fl.failed != nil {
+			s.Behind = fl.failed.Error()
+		}
+	}
+	s.RootTime = s.OldestWhole
 	f.mu.Unlock()
 	if p, ok := f.grave.oldest(); ok {
 		s.OldestWhole = p.at
@@ -64,6 +78,7 @@ func (f *FS) Status() Status {
 	s.Orphans = f.foreign.Load()
 	s.Shared = f.shared != nil
 	s.UnpublishedBytes, s.UnpublishedObjects = f.unpublishedSize()
+	s.UnpublishedSince = f.waitSince()
 	s.Commit, s.Durable = f.committed.Load(), f.durable.Load()
 	return s
 }

@@ -206,8 +206,22 @@ func (f *FS) Sync(ctx context.Context) error {
 	if err := f.flushAll(ctx); err != nil {
 		return err
 	}
-	if err := f.syncNow(ctx); err != nil {
+	if err := f.syncFor(ctx); err != nil {
 		return err
 	}
 	return f.unsavable()
+}
+
+// syncFor makes durable all that is committed where whoever asked wants it to be: here, or where others see it.
+func (f *FS) syncFor(ctx context.Context) error {
+	target := f.committed.Load()
+	if err := f.syncNow(ctx); err != nil || !f.opts.SyncPublishes || f.shared == nil {
+		return err
+	}
+	if f.opts.PublishWait > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, f.opts.PublishWait)
+		defer stop()
+	}
+	return f.publishTo(ctx, target)
 }

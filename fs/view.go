@@ -69,6 +69,9 @@ func (f *FS) load(ctx context.Context, m *miss) error {
 			return err
 		}
 		if errors.Is(err, remote.ErrNotExist) {
+			if f.caughtUp(ctx) {
+				return nil // whoever asked for it asks again
+			}
 			err = missingIsDamage(err)
 		}
 		return fmt.Errorf("load %w", &objectError{name, m.owner, err})

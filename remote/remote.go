@@ -121,6 +121,19 @@ type Shared interface {
 	Unpublished(ctx context.Context) ([]Info, error)
 }
 
+// Bounded is a Shared that bounds how much waits in front of it.
+type Bounded interface {
+	Shared
+
+	// Admit returns when n bytes more may wait in front: at once, or when enough was published. ErrNoSpace: the shared
+	// store has been away for as long as is to be waited for it. It may be called with no lock that publishing needs.
+	Admit(ctx context.Context, n int64) error
+
+	// Await returns what work returns, which needs the shared store; but ErrNoSpace once that has been away for as long as
+	// is to be waited for it. The work goes on then.
+	Await(ctx context.Context, work <-chan error) error
+}
+
 // Ahead is a Store whose objects are far away, so that it pays to ask for them before they are needed.
 type Ahead interface {
 	// Ahead begins to fetch whole objects, none of which is ever replaced, and returns at once. It takes on as many as

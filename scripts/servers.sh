@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Build the S3 servers that tests and the demo run, from their Go modules, into bin/, if that has not been done yet.
+# Build the S3 servers that tests and the demo run, and what makes users of MinIO, from their Go modules, into bin/, if that has not been done yet.
 # MinIO takes some minutes the first time. Arguments name them; without any, all are built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-declare -A packages=([minio]=github.com/minio/minio [versitygw]=github.com/versity/versitygw/cmd/versitygw)
+declare -A packages=([minio]=github.com/minio/minio [minio-admin]=./admin [versitygw]=github.com/versity/versitygw/cmd/versitygw)
 [ $# -gt 0 ] || set -- "${!packages[@]}"
 for server in "$@"; do
-	binary=$PWD/bin/$server
-	[ "$binary" -nt "tools/$server/go.mod" ] && continue
+	binary=$PWD/bin/$server module=tools/${server%-admin}
+	[ "$binary" -nt "$module/go.mod" ] && continue
 	echo "servers: building $server (the first time this takes minutes)" >&2
-	go build -C "tools/$server" -trimpath -o "$binary" "${packages[$server]}"
+	go build -C "$module" -trimpath -o "$binary" "${packages[$server]}"
 	touch "$binary"
 done

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"envfs/cmd/envfs/internal/state"
 	"envfs/remote"
 	"envfs/remote/cache"
 	"envfs/remote/s3"
@@ -20,6 +20,9 @@ const bucketExtent = 1024
 
 // outlast is how long what is to be written waits for a bucket that is away: work goes on here meanwhile.
 const outlast = 365 * 24 * time.Hour
+
+// leastPatience is how long a request is tried, whatever the user says: one that is lost is no outage.
+const leastPatience = 2 * time.Second
 
 // firstContact is how long a server may take to answer the first request: an address may be wrong.
 const firstContact = 5 * time.Second
@@ -36,20 +39,37 @@ func storeName(store string) string {
 }
 
 // openFar opens a bucket without anything in front of it.
-func openFar(store string, readOnly bool, patience time.Duration) (*s3.Store, error) {
+func openFar(store string, readOnly bool, patience time.Duration, log *slog.Logger) (*s3.Store, error) {
 	a, err := s3.ParseAddress(store)
 	if err != nil {
 		return nil, err
 	}
 	retry := s3.DefaultRetry
 	retry.Patience, retry.Writing = patience, outlast
-	return s3.Open(a, s3.Options{ReadOnly: readOnly, Retry: retry, Version: revision()})
+	return s3.Open(a, s3.Options{ReadOnly: readOnly, Retry: retry, Version: revision(),
+		OnAway: func(o s3.Outage) {
+			log.Warn("the bucket is away; it will be tried again", "cause", o.Cause)
+		},
+		OnBack: func(o s3.Outage) {
+			log.Info("the bucket is back", "away_for", time.Since(o.Since).Round(time.Second).String())
+		},
+	})
+}
+
+// bucket is a store in a bucket, with the state and the cache of this machine in front of it.
+type bucket struct {
+	*cache.Store
+	far *s3.Store
 }
 
 // openBucket opens a bucket with the state and the cache of this machine in front of it. To write, the server must show
 // that it can keep two writers apart.
-func openBucket(ctx context.Context, store string, readOnly bool, at state.Places, cacheSize int64) (_ *cache.Store, err error) {
-	far, err := openFar(store, readOnly, s3.DefaultRetry.Patience)
+func openBucket(ctx context.Context, store string, o openOptions, log *slog.Logger) (_ *bucket, err error) {
+	patience := s3.DefaultRetry.Patience
+	if o.Wait > 0 {
+		patience = max(o.Wait, leastPatience)
+	}
+	far, err := openFar(store, o.ReadOnly, patience, log)
 	if err != nil {
 		return nil, err
 	}
@@ -58,18 +78,33 @@ func openBucket(ctx context.Context, store string, readOnly bool, at state.Place
 			err = errors.Join(err, far.Close())
 		}
 	}()
-	if !readOnly {
+	if !o.ReadOnly {
 		if err := far.Probe(ctx); errors.Is(err, s3.ErrNoConditions) {
 			return nil, hint(fmt.Errorf("%w: %w", remote.ErrReadOnly, err), "--read-only looks at what is there; to write, the vault needs another server")
+		} else if errors.Is(err, s3.ErrDenied) {
+			return nil, hint(fmt.Errorf("%w: these credentials may not write: %w", remote.ErrReadOnly, err),
+				"--read-only looks at what is there; docs/BUCKET.md has the policy that a writer needs")
 		} else if err != nil {
 			return nil, err
 		}
 	}
-	dirs, err := bucketDirs(store, at)
+	dirs, err := bucketDirs(store, o.Places)
 	if err != nil {
 		return nil, err
 	}
-	return cache.Open(far, cache.Options{State: dirs.state, Cache: dirs.cache, Size: cacheSize})
+	if o.Follow { // which has nothing to publish, and is not to take what a writer here has not published for published
+		dirs.state += "-follow"
+	}
+	away := func() bool { _, away := far.Outage(); return away }
+	kept := ""
+	if !o.ReadOnly {
+		kept = dirs.state + keptSuffix
+	}
+	s, err := cache.Open(far, cache.Options{State: dirs.state, Cache: dirs.cache, Kept: kept, Size: o.CacheSize, StateSize: o.StateSize, Wait: o.Wait, Away: away, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return &bucket{s, far}, nil
 }
 
 // bucketAddress returns the one spelling of a bucket's address. Names of files in it become absolute, as the daemon works

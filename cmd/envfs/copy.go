@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -74,7 +75,7 @@ func (a *app) copy(ctx context.Context, from, to string, asJSON bool) (err error
 // openSource opens a store for copying from it.
 func openSource(path string) (remote.Store, error) {
 	if isBucket(path) {
-		return openFar(path, true, s3.DefaultRetry.Patience)
+		return openFar(path, true, s3.DefaultRetry.Patience, slog.New(slog.DiscardHandler))
 	}
 	return openDir(path, true)
 }

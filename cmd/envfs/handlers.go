@@ -22,10 +22,7 @@ func (s *service) handle(ctx context.Context, r control.Request, reply func(cont
 	case control.Fold:
 		return s.vault.Fold(ctx)
 	case control.Sync:
-		if err := s.vault.Sync(ctx); err != nil {
-			return err
-		}
-		return s.vault.Publish(ctx)
+		return s.sync(ctx, reply)
 	case control.Unmount:
 		if r.Lazy {
 			return s.unmountLazily(ctx)
@@ -52,9 +49,11 @@ func (s *service) handle(ctx context.Context, r control.Request, reply func(cont
 func (s *service) status() *control.MountStatus {
 	st := s.vault.Status()
 	return &control.MountStatus{
+		Bucket: s.bucketStatus(), WaitingSince: st.UnpublishedSince, RootTime: st.RootTime,
 		Hello: s.hello, Detached: s.detached.Load(),
 		PendingBytes: st.PendingDeltas + st.PendingInline, DirtyBytes: st.DirtyBytes, LastFold: st.LastFold, Folds: st.Folds,
 		Reclaimable: st.Reclaimable, OldestWhole: st.OldestWhole, Errors: st.Errors, LastError: st.LastError, Stopped: st.Stopped,
+		Follows: st.Follows, Looked: st.Looked, Behind: st.Behind,
 		Shared: st.Shared, Waiting: st.UnpublishedBytes, WaitingIn: st.UnpublishedObjects,
 		Term: st.Term, RootSeq: st.RootSeq, Commit: st.Commit, Durable: st.Durable, Inodes: st.Inodes,
 	}
@@ -64,6 +63,7 @@ func (s *service) status() *control.MountStatus {
 func (s *service) unmount(ctx context.Context, reply func(control.Reply)) error {
 	leave := s.join(func(p control.Progress) { reply(control.Reply{Progress: &p}) })
 	defer leave()
+	defer s.watch(reply)()
 	if s.detached.Load() {
 		return hint(fmt.Errorf("unmount %s: %w", s.req.Mountpoint, mountpoint.ErrBusy), "it is detached and ends when the last file is closed")
 	}
@@ -83,7 +83,7 @@ func (s *service) unmount(ctx context.Context, reply func(control.Reply)) error 
 		if st.UnpublishedObjects == 0 {
 			return nil
 		}
-		reply(control.Reply{Notice: fmt.Sprintf("Not all is published: %s wait on this machine, and the next mount publishes them.", size(st.UnpublishedBytes))})
+		reply(control.Reply{Notice: fmt.Sprintf("Not all is published: %s wait in %s, and the next mount publishes them.", size(st.UnpublishedBytes), s.hello.StateDir)})
 		return fmt.Errorf("unmount %s: %w", s.req.Mountpoint, control.ErrBreak)
 	}
 	if s.closeErr == nil && context.Cause(s.closing) != nil && s.vault.Status().PendingDeltas > 0 {

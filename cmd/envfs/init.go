@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,7 @@ A passphrase is asked for twice, and a recovery code is offered: 24 words that o
 lost. An init that was interrupted can be run again.`,
 		Example: `  envfs init ~/vault
   envfs key generate ~/vault.key && envfs init ~/vault --keyfile ~/vault.key
+  envfs init 's3://team/vault?endpoint=https://minio.example:9000'
   envfs init ~/vault --passcmd 'pass show vault' --recovery-out /media/stick/vault.recovery`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.init(c.Context(), args[0], &o) },
@@ -102,7 +104,7 @@ func createStore(ctx context.Context, path string, at state.Places) (remote.Loca
 	if !isBucket(path) {
 		return dir.Create(path, dir.Options{})
 	}
-	s, err := openBucket(ctx, path, false, at, 0)
+	s, err := openBucket(ctx, path, openOptions{Places: at}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/mountpoint"
 	"envfs/cmd/envfs/internal/secret"
-	"envfs/remote/cache"
+	"envfs/cmd/envfs/internal/state"
 )
 
 // mountRequest says what to mount, where and how. It travels to the daemon through a pipe.
@@ -28,6 +28,7 @@ func (a *app) mountCommand() *cobra.Command {
 		req        mountRequest
 		src        secret.Source
 		foreground bool
+		limits     *bucketLimits
 	)
 	c := &cobra.Command{
 		Use:   "mount STORE MOUNTPOINT",
@@ -35,16 +36,28 @@ func (a *app) mountCommand() *cobra.Command {
 		Long: `Open the vault in STORE and show its files at MOUNTPOINT, an empty directory.
 
 The command returns when the mount works; a daemon stays behind until 'envfs unmount'. While nothing is mounted,
-MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there by mistake.`,
+MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there by mistake.
+
+What is written to a vault in a bucket lies in the state directory (--state-dir) until it is published, within seconds.
+While the bucket is away work goes on until --state-size waits there; then writes wait, after --wait they fail.`,
 		Example: `  envfs mount ~/vault ~/private
   envfs mount ~/vault ~/private --keyfile ~/vault.key
   envfs mount 's3://team/vault?endpoint=https://minio.example:9000' ~/team
+  envfs mount --follow 's3://team/vault?endpoint=https://minio.example:9000' ~/team-ro
+  envfs mount --state-dir /srv/work --state-size 50000 --wait 1h 's3://team/vault?endpoint=...' ~/team
   envfs mount --read-only --root roots/00000000000000000042-... ~/vault ~/before`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if req.Root != "" && !req.ReadOnly {
 				return usageError(c, errors.New("--root needs --read-only: only the newest root is written to"))
 			}
+			if err := req.canFollow(args[0]); err != nil {
+				return usageError(c, err)
+			}
+			if err := limits.set(&req.openOptions); err != nil {
+				return usageError(c, err)
+			}
+			req.Places = a.at
 			return a.mount(c.Context(), args[0], args[1], &req, &src, foreground)
 		},
 	}
@@ -54,15 +67,29 @@ MOUNTPOINT is left with mode 0500, so that nobody writes unencrypted files there
 	a.placeFlags(f)
 	f.BoolVarP(&foreground, "foreground", "f", false, "do not leave a daemon behind; log to standard error")
 	f.BoolVarP(&req.ReadOnly, "read-only", "r", false, "only look")
+	f.BoolVar(&req.Follow, "follow", false, "only look, and see within seconds what another machine writes to the bucket")
 	f.StringVar(&req.Root, "root", "", "show the vault as the root object `NAME` has it")
 	f.BoolVar(&req.AcceptOlder, "accept-older", false, "go on from a copy that is older than, or other than, what was seen here")
 	f.BoolVar(&req.Takeover, "takeover", false, "write although another machine has not said that it is done")
 	f.BoolVar(&req.AllowOther, "allow-other", false, "let other users in, as far as permissions let them")
 	f.BoolVar(&req.ShowNames, "show-names", false, "let the log name damaged files by path; it lies unencrypted in the user's state")
-	cacheSize := f.Int("cache-size", cache.DefaultSize>>20, "how much of what was fetched from a bucket is kept here, in `MIB`")
-	c.PreRun = func(*cobra.Command, []string) { req.CacheSize, req.Places = int64(*cacheSize)<<20, a.at }
+	limits = bucketFlags(f)
 	f.BoolVar(&req.Writeback, "writeback", false, "let the kernel gather small writes")
 	return c
+}
+
+// canFollow refuses to follow what nobody publishes to.
+func (r *mountRequest) canFollow(store string) error {
+	switch {
+	case !r.Follow:
+		return nil
+	case r.Takeover || r.Root != "":
+		return errors.New("--follow reads along, with neither --takeover nor --root")
+	case !isBucket(store):
+		return errors.New("--follow is for vaults in a bucket; of one in a directory mount a copy, read-only")
+	}
+	r.ReadOnly = true
+	return nil
 }
 
 func (a *app) mount(ctx context.Context, storeArg, pointArg string, req *mountRequest, src *secret.Source, foreground bool) error {
@@ -104,7 +131,7 @@ func (a *app) mount(ctx context.Context, storeArg, pointArg string, req *mountRe
 // preparePoint finds out, before any secret is asked for, whether the mount is possible.
 func preparePoint(arg string, req *mountRequest) (string, error) {
 	if !req.ReadOnly {
-		if err := ownMount(req.Store); err != nil {
+		if err := ownMount(req.Store, req.Places); err != nil {
 			return "", fmt.Errorf("mount: %w", err)
 		}
 	}
@@ -122,9 +149,12 @@ func preparePoint(arg string, req *mountRequest) (string, error) {
 	return point, nil
 }
 
-// ownMount returns an error that says where a daemon of this user has the store mounted for writing, if one has.
-func ownMount(store string) error {
-	cs, err := control.Find(func(h control.Hello) bool { return h.Store == storeName(store) && !h.ReadOnly })
+// ownMount returns an error that says where a daemon of this user has the store mounted for writing, if one has. With another
+// state directory it is as good as on another machine.
+func ownMount(store string, at state.Places) error {
+	cs, err := control.Find(func(h control.Hello) bool {
+		return h.Store == storeName(store) && !h.ReadOnly && (h.StateDir == "" || h.StateDir == placeOf(store, at))
+	})
 	if err != nil {
 		return err
 	}

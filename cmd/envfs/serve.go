@@ -111,7 +111,7 @@ func (s *service) mount() error {
 		return fmt.Errorf("mount: %w", err)
 	}
 	s.server, err = fusefs.Mount(s.vault.FS, s.req.Mountpoint, fusefs.Options{
-		AllowOther: s.req.AllowOther, Writeback: s.req.Writeback, ReadOnly: s.vault.ReadOnly(), FsName: storeName(s.req.Store), Log: s.log,
+		AllowOther: s.req.AllowOther, Writeback: s.req.Writeback, ReadOnly: s.vault.ReadOnly(), Follow: s.req.Follow, FsName: storeName(s.req.Store), Log: s.log,
 	})
 	if err != nil {
 		bare.Restore()

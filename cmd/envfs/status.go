@@ -18,7 +18,10 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "List the mounts and how they are",
 		Long: `List every mount: its store, since when, what waits to be folded into the tree, what deleting superseded objects will
-give back, the oldest moment that is still whole in the store, and errors.`,
+give back, the oldest moment that is still whole in the store, and errors. Of a vault in a bucket also what waits to be
+published and since when, whether the bucket is there, requests, and what the cache holds.`,
+		Example: `  envfs status
+  envfs status --json | jq '.to_publish_bytes'`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.status(c.Context(), asJSON) },
 	}
@@ -97,23 +100,32 @@ func describe(st *control.MountStatus) string {
 		return b.String()
 	}
 	mode := "read-write"
-	if st.ReadOnly {
+	switch {
+	case st.Follows:
+		mode = "follows"
+	case st.ReadOnly:
 		mode = "read-only"
 	}
 	if st.Detached {
 		mode += ", detached: ends when the last file is closed"
 	}
 	row("mounted", "%s by %s, process %d, %s", moment(st.Since), st.User, st.PID, mode)
+	if st.Follows {
+		row("follows", "%s", followed(st))
+	}
 	if st.Root != "" {
 		row("root", "%s", printable(st.Root))
 	}
 	if !st.ReadOnly {
 		if st.Shared {
-			row("to be published", "%s in %s, in %s", size(st.Waiting), plural(int64(st.WaitingIn), "object", "objects"), printable(st.StateDir))
+			row("to be published", "%s", toPublish(st))
 		}
 		row("to be folded", "%s", size(st.PendingBytes))
 		row("last fold", "%s", moment(st.LastFold))
 		row("reclaimable", "%s", size(st.Reclaimable))
+	}
+	if st.Bucket != nil {
+		describeBucket(st, row)
 	}
 	row("oldest whole", "%s", moment(st.OldestWhole))
 	switch {
@@ -125,4 +137,13 @@ func describe(st *control.MountStatus) string {
 		row("errors", "none")
 	}
 	return b.String()
+}
+
+// followed says which moment of another's work is shown.
+func followed(st *control.MountStatus) string {
+	text := "what was published at " + moment(st.RootTime)
+	if st.Behind != "" {
+		return text + "; NOT what was published since: " + spelled(st.Behind)
+	}
+	return text + ", the newest at " + moment(st.Looked)
 }

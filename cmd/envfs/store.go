@@ -51,11 +51,11 @@ func storePath(arg string) (string, error) {
 }
 
 // openStore opens the store at a path that [storePath] returned.
-func openStore(ctx context.Context, path string, readOnly bool, at state.Places, cacheSize int64) (remote.Store, error) {
+func openStore(ctx context.Context, path string, o openOptions, log *slog.Logger) (remote.Store, error) {
 	if isBucket(path) {
-		return openBucket(ctx, path, readOnly, at, cacheSize)
+		return openBucket(ctx, path, o, log)
 	}
-	return openDir(path, readOnly)
+	return openDir(path, o.ReadOnly)
 }
 
 // localOf returns the part of a store that a writer locks.
@@ -80,7 +80,7 @@ func peek(ctx context.Context, path, root string) (*keystore.File, blockcrypt.Ro
 	var s remote.Store
 	var err error
 	if isBucket(path) {
-		s, err = openFar(path, true, firstContact)
+		s, err = openFar(path, true, firstContact, slog.New(slog.DiscardHandler))
 	} else {
 		s, err = openDir(path, true)
 	}
@@ -125,7 +125,8 @@ func unlock(ctx context.Context, kf *keystore.File, b *secret.Bundle) (*keystore
 // vault is an open vault.
 type vault struct {
 	*fs.FS
-	keys *keystore.Vault
+	keys   *keystore.Vault
+	bucket *bucket // nil: the store is a directory
 }
 
 // openOptions says how to open a vault.
@@ -136,19 +137,45 @@ type openOptions struct {
 	Root        string `json:"root,omitempty"`
 	ShowNames   bool   `json:"show_names,omitempty"`
 	CacheSize   int64  `json:"cache_size,omitempty"` // of what is fetched from a bucket, in bytes; 0: the default
+	StateSize   int64  `json:"state_size,omitempty"` // of what waits to be published, in bytes; 0: the default
+
+	// Wait is how long a bucket that is away is waited for; 0: the default.
+	Wait          time.Duration `json:"wait,omitempty"`
+	SyncPublishes bool          `json:"sync_publishes,omitempty"` // fsync returns when what was written is in the bucket
+	Follow        bool          `json:"follow,omitempty"`         // keep up with who writes to the bucket
 	state.Places
 }
 
 // open opens the vault in the store at path with the secrets, which it wipes.
 func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log *slog.Logger,
-	progress func(stage string, done, total int64)) (v *vault, err error) {
+	progress func(stage string, done, total int64)) (*vault, error) {
 	defer b.Wipe()
-	o.ReadOnly = o.ReadOnly || o.Root != ""
+	var keys *keystore.Vault
+	v, err := openBy(ctx, path, func(kf *keystore.File) (*keystore.Vault, error) {
+		var err error
+		keys, err = unlock(ctx, kf, b)
+		return keys, err
+	}, o, log, progress)
+	if err != nil && keys != nil {
+		keys.Close()
+	}
+	return v, err
+}
+
+// openWith opens the vault in the store at path with keys that stay the caller's.
+func openWith(ctx context.Context, path string, keys *keystore.Vault, o openOptions, log *slog.Logger,
+	progress func(stage string, done, total int64)) (*vault, error) {
+	return openBy(ctx, path, func(*keystore.File) (*keystore.Vault, error) { return keys, nil }, o, log, progress)
+}
+
+func openBy(ctx context.Context, path string, by func(*keystore.File) (*keystore.Vault, error), o openOptions, log *slog.Logger,
+	progress func(stage string, done, total int64)) (v *vault, err error) {
+	o.ReadOnly = o.ReadOnly || o.Root != "" || o.Follow
 	id, err := identify(o.Places)
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(ctx, path, o.ReadOnly, o.Places, o.CacheSize)
+	store, err := openStore(ctx, path, o, log)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +197,7 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", storeName(path), err)
 	}
-	keys, err := unlock(ctx, kf, b)
+	keys, err := by(kf)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", storeName(path), err)
 	}
@@ -182,13 +209,14 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 		Limits: limits,
 		Store:  store, Keys: keys, ReadOnly: o.ReadOnly, AcceptOlder: o.AcceptOlder, Takeover: o.Takeover, RootName: o.Root,
 		StateDir: state.Pins(id.state), StateID: id.stateID, Host: id.host, User: id.user, Log: log, ShowNames: o.ShowNames,
-		Clock: clock{}, Rand: rand.Reader, Progress: progress,
+		Clock: clock{}, Rand: rand.Reader, Progress: progress, Follow: o.Follow, SyncPublishes: o.SyncPublishes, PublishWait: o.Wait,
 	})
 	if err != nil {
-		keys.Close()
 		return nil, otherWriter(path, err, time.Now())
 	}
-	return &vault{f, keys}, nil
+	v = &vault{FS: f, keys: keys}
+	v.bucket, _ = store.(*bucket)
+	return v, nil
 }
 
 // Close closes the vault and wipes its keys.

@@ -19,7 +19,10 @@ func (a *app) unmountCommand() *cobra.Command {
 		Short:   "Take a mount away",
 		Long: `Take a mount away. The command returns when everything is on disk and the daemon has ended.
 
-Ctrl-C breaks off the last tidying up: nothing is lost, but a copy of the store then needs its journal.`,
+Ctrl-C breaks off the last tidying up: nothing is lost, but a copy of the store then needs its journal.
+
+Of a vault in a bucket, what waits is published first. Ctrl-C ends the waiting for a bucket that is away: the rest stays
+in the state directory, and the next mount publishes it.`,
 		Example: `  envfs unmount ~/private
   envfs unmount --all`,
 		RunE: func(c *cobra.Command, args []string) error {

@@ -41,11 +41,11 @@ func setAttr(a *fuse.Attr, st *fs.Stat) {
 	a.Blksize = blockSize
 }
 
-// setEntry answers a request that finds or makes a name.
-func setEntry(out *fuse.EntryOut, node uint64, st *fs.Stat) {
+// setEntry answers a request that finds or makes a name. The kernel may believe it that long.
+func setEntry(out *fuse.EntryOut, node uint64, st *fs.Stat, believe time.Duration) {
 	out.NodeId = node
-	out.SetEntryTimeout(cacheTime)
-	out.SetAttrTimeout(cacheTime)
+	out.SetEntryTimeout(believe)
+	out.SetAttrTimeout(believe)
 	setAttr(&out.Attr, st)
 }
 

@@ -9,13 +9,16 @@ import (
 	"envfs/fs"
 )
 
-// openFlags returns what the kernel is told of a file opened with the flags of open(2): to keep its pages, as nobody
-// else changes them, and to spare the FLUSH of a file that was only read.
-func openFlags(flags uint32) uint32 {
-	if flags&syscall.O_ACCMODE == syscall.O_RDONLY {
-		return fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
+// openFlags returns what the kernel is told of a file opened with the flags of open(2): to keep its pages, unless somebody
+// else has changed them, and to spare the FLUSH of a file that was only read.
+func openFlags(flags uint32, file *fs.File) (out uint32) {
+	if file.Unchanged() {
+		out = fuse.FOPEN_KEEP_CACHE
 	}
-	return fuse.FOPEN_KEEP_CACHE
+	if flags&syscall.O_ACCMODE == syscall.O_RDONLY {
+		out |= fuse.FOPEN_NOFLUSH
+	}
+	return out
 }
 
 // Create makes a regular file and opens it.
@@ -33,7 +36,7 @@ func (r *rawFS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 		return r.status("create", in.NodeId, err)
 	}
 	out.Fh = r.handles.add(file)
-	out.OpenFlags = openFlags(in.Flags)
+	out.OpenFlags = openFlags(in.Flags, file)
 	r.entry(&out.EntryOut, ino, &st, in.NodeId, name)
 	return fuse.OK
 }
@@ -60,7 +63,7 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 		}
 	}
 	out.Fh = r.handles.add(file)
-	out.OpenFlags = openFlags(in.Flags)
+	out.OpenFlags = openFlags(in.Flags, file)
 	return fuse.OK
 }
 

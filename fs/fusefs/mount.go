@@ -33,6 +33,7 @@ const (
 type Options struct {
 	AllowOther    bool         // users other than the one who mounts may enter; a plain user needs user_allow_other in /etc/fuse.conf
 	ReadOnly      bool         // the kernel refuses changes
+	Follow        bool         // somebody else writes, as fs.Options.Follow: the kernel keeps nothing but pages of files
 	Writeback     bool         // the kernel collects small writes; it then owns sizes and modification times of open files, and sees no holes
 	Debug         bool         // log each request. Shows names of files
 	FsName        string       // what df(1) shows as the device; "envfs" if empty
@@ -63,6 +64,9 @@ func Mount(f *fs.FS, mountpoint string, o Options) (*Server, error) {
 	}
 	raw := newRawFS(f, o.Log, o.MaxNodes)
 	raw.writeback = o.Writeback
+	if raw.follows = o.Follow; raw.follows {
+		raw.believe = 0
+	}
 	return serve(raw, mountpoint, o)
 }
 
@@ -77,6 +81,9 @@ func serve(raw *rawFS, mountpoint string, o Options) (*Server, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { raw.nodes.evict(ctx, raw.kernel) })
+	if raw.follows {
+		background.Go(func() { raw.fs.Follow(ctx, raw.dropPages) })
+	}
 	go func() {
 		defer close(s.done)
 		s.fuse.Serve()
@@ -109,11 +116,11 @@ func mountOptions(o Options, direct bool) *fuse.MountOptions {
 		DisableSplice:           true, // replies lie in memory: splicing them costs three system calls
 		DirectMountStrict:       direct,
 		DirectMountFlags:        syscall.MS_NOSUID | syscall.MS_NODEV,
-		EnableSymlinkCaching:    true,
+		EnableSymlinkCaching:    !o.Follow,
 		// Nobody else changes a file's content, so a new modification time is no reason to drop its pages.
 		ExplicitDataCacheControl: true,
 		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_ATOMIC_O_TRUNC |
-			fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_NO_EXPORT_SUPPORT,
+			fuse.CAP_NO_EXPORT_SUPPORT,
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
 		Debug:                o.Debug,
 		Logger:               slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
@@ -127,6 +134,9 @@ func mountOptions(o Options, direct bool) *fuse.MountOptions {
 	}
 	if m.MaxBackground <= 0 {
 		m.MaxBackground = defaultMaxBackground
+	}
+	if !o.Follow { // else the kernel would keep listings
+		m.ExtraCapabilities |= fuse.CAP_NO_OPENDIR_SUPPORT
 	}
 	if o.Writeback {
 		m.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -24,13 +25,15 @@ type rawFS struct {
 	ctx     context.Context // of all requests: see the package's comment on interruption
 
 	writeback bool
+	follows   bool          // somebody else writes
+	believe   time.Duration // how long the kernel may believe what it was told of names and attributes
 }
 
 var _ fuse.RawFileSystem = (*rawFS)(nil)
 
 func newRawFS(f *fs.FS, log *slog.Logger, maxNodes int) *rawFS {
 	return &rawFS{RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: f, log: log, ctx: context.Background(),
-		nodes: newNodes(f.Root(), f.Forget, maxNodes)}
+		nodes: newNodes(f.Root(), f.Forget, maxNodes), believe: cacheTime}
 }
 
 // Init is called once, before the first request.
@@ -54,7 +57,7 @@ func cred(h *fuse.InHeader) fs.Cred { return fs.Cred{UID: h.Uid, GID: h.Gid} }
 
 // entry answers a request that found or made a name in the directory parent; ino's reference becomes the kernel's.
 func (r *rawFS) entry(out *fuse.EntryOut, ino *fs.Inode, st *fs.Stat, parent uint64, name string) {
-	setEntry(out, r.nodes.bind(ino, parent, name), st)
+	setEntry(out, r.nodes.bind(ino, parent, name), st, r.believe)
 }
 
 // Forget drops lookups of a node.
@@ -70,7 +73,7 @@ func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 	if err != nil {
 		code := r.status("lookup", h.NodeId, err)
 		if code == fuse.ENOENT {
-			out.SetEntryTimeout(cacheTime)
+			out.SetEntryTimeout(r.believe)
 			return fuse.OK
 		}
 		return code
@@ -89,7 +92,7 @@ func (r *rawFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut
 	if err != nil {
 		return r.status("getattr", in.NodeId, err)
 	}
-	out.SetTimeout(cacheTime)
+	out.SetTimeout(r.believe)
 	setAttr(&out.Attr, &st)
 	return fuse.OK
 }
@@ -104,7 +107,7 @@ func (r *rawFS) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) f
 	if err != nil {
 		return r.status("statx", in.NodeId, err)
 	}
-	out.SetTimeout(cacheTime)
+	out.SetTimeout(r.believe)
 	setStatx(&out.Statx, &st)
 	return fuse.OK
 }
@@ -125,7 +128,7 @@ func (r *rawFS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 	if err != nil {
 		return r.status("setattr", in.NodeId, err)
 	}
-	out.SetTimeout(cacheTime)
+	out.SetTimeout(r.believe)
 	setAttr(&out.Attr, &st)
 	return fuse.OK
 }

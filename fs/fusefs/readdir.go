@@ -9,7 +9,15 @@ import (
 )
 
 // Listing is stateless: the kernel has no directory handle (OPENDIR is answered ENOSYS), and its offset is the cookie
-// of the last name it has seen.
+// of the last name it has seen. Where somebody else writes OPENDIR is answered, as without it the kernel keeps listings.
+
+// OpenDir begins a listing.
+func (r *rawFS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if !r.follows {
+		return fuse.ENOSYS
+	}
+	return fuse.OK
+}
 
 func dirEntry(e *fs.DirEntry) fuse.DirEntry {
 	return fuse.DirEntry{Name: e.Name, Ino: e.Ino, Mode: typeBits(e.Type), Off: e.Cookie}

@@ -21,6 +21,10 @@ type Replay struct {
 	// durable when root was written: if the journal does not get there, that is damage.
 	First, Last blockcrypt.SegmentRef
 
+	// Named ends the replay where Last does: what lies behind it on the store, root does not vouch for yet. If the journal
+	// gets there, Result tells of no break and of no other segments.
+	Named bool
+
 	// MinEpoch is the key epoch that root has. Batches of an older one are accepted only if they lead to the end that
 	// Last names, and up to there.
 	MinEpoch uint32
@@ -108,6 +112,9 @@ func (r *Replay) Run(ctx context.Context, fn func(at Appended, b *Batch) error) 
 			return nil, w.fnErr
 		}
 		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	if r.Named && w.reached(w.Last) {
+		return w.res, nil
 	}
 	if err := w.finish(ctx); err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)

@@ -49,6 +49,9 @@ func (w *walker) fresh() *walker {
 
 // walk follows the chain to its end.
 func (w *walker) walk(ctx context.Context) error {
+	if w.there() {
+		return nil
+	}
 	c, err := w.locate(ctx)
 	if err != nil {
 		return err
@@ -72,7 +75,7 @@ func (w *walker) walk(ctx context.Context) error {
 				return err
 			}
 		}
-		if w.dry && w.reached(w.Last) {
+		if w.there() {
 			return nil
 		}
 		s, err := w.successor(ctx)
@@ -91,7 +94,7 @@ func (w *walker) walk(ctx context.Context) error {
 func (w *walker) follow(ctx context.Context, c *cursor) (*Break, error) {
 	w.onChain[c.seg] = true
 	for {
-		if w.dry && w.reached(w.Last) {
+		if w.there() {
 			return nil, nil
 		}
 		before, off := c.pos, c.off
@@ -196,6 +199,9 @@ func isAt(c *cursor, ref blockcrypt.SegmentRef) bool {
 func (w *walker) reached(ref blockcrypt.SegmentRef) bool {
 	return ref.Length == 0 || w.vouched[ref] || ref.EndHash == w.From.Hash
 }
+
+// there reports whether the walk has come to where it is to end.
+func (w *walker) there() bool { return (w.dry || w.Named) && w.reached(w.Last) }
 
 // apply takes the batch that c has just passed.
 func (w *walker) apply(c *cursor) error {

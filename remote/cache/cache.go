@@ -2,17 +2,19 @@
 // and is not published yet, and the cache of what was fetched. Both hold ciphertext only. The state is as precious as the
 // vault; the cache may be deleted at any time.
 //
-//	Create, Append -> state -> Publish -> shared store -> Release: from the state to the cache
+//	Create, Append -> state -> Publish -> shared store -> Release: segments from the state to what is kept
 //	Put, Replace --------------------------> shared store
-//	ReadAt, Get <- state <- cache <- shared store
+//	ReadAt, Get <- state <- kept <- cache <- shared store
 package cache
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"envfs/blockcrypt"
 	"envfs/remote"
@@ -24,22 +26,47 @@ type Options struct {
 	State string // directory of what is not published; made if it is missing
 	Cache string // directory of what was fetched; made if it is missing
 	Size  int64  // bytes that Cache may hold
+
+	// Kept is a directory of what was published since the last fold, made if it is missing; "": none is kept.
+	Kept string
+
+	// StateSize bounds what State holds, in bytes: who would write more waits. 0: DefaultStateSize, or half of what is free
+	// there if that is less.
+	StateSize int64
+
+	// Wait is how long somebody waits for the shared store while it is away before being refused. 0: for ever.
+	Wait time.Duration
+
+	// Away reports whether the shared store is away; nil: it never is.
+	Away func() bool
+
+	Log *slog.Logger // nil: none
 }
 
-// DefaultSize is the usual value of Options.Size.
-const DefaultSize = 10 << 30
+// The usual values of Options.Size and Options.StateSize.
+const (
+	DefaultSize      = 10 << 30
+	DefaultStateSize = 10 << 30
+	MinStateSize     = 32 << 20 // that work can go on with
+)
 
 // Store is a shared store with a state and a cache in front of it.
 type Store struct {
 	far   remote.Store
 	state *dir.Store
+	at    string // directory of state
+	kept  *kept
+
+	asKnown bool // what is kept counts as lying in the shared store
+
+	gauge *gauge
 	pages *pages
 	runs  *runs
 	later *uploads
 	ahead *ahead
 }
 
-var _ remote.Shared = (*Store)(nil)
+var _ remote.Bounded = (*Store)(nil)
 
 // Open returns the store. It closes far when it is closed, not if Open fails.
 func Open(far remote.Store, o Options) (*Store, error) {
@@ -53,11 +80,19 @@ func Open(far remote.Store, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
+	gauge, err := newGauge(state, o)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open state: %w", err), state.Close())
+	}
+	kept, err := newKept(o.Kept)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open state: %w", err), state.Close())
+	}
 	pages, err := openPages(o.Cache, o.Size)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open cache: %w", err), state.Close())
 	}
-	return &Store{far: far, state: state, pages: pages, runs: newRuns(), later: newUploads(far), ahead: newAhead()}, nil
+	return &Store{far: far, state: state, at: o.State, kept: kept, gauge: gauge, pages: pages, runs: newRuns(), later: newUploads(far), ahead: newAhead()}, nil
 }
 
 // grows reports whether objects of this name are made by Create, and so may lie in the state.

@@ -29,7 +29,11 @@ func (l local) Lock() error { return l.state.Lock() }
 // which stays in the state.
 func (l local) Create(ctx context.Context, name string) (remote.File, error) {
 	if grows(name) || strings.HasPrefix(name, "damaged/") {
-		return l.state.Create(ctx, name)
+		f, err := l.state.Create(ctx, name)
+		if err != nil || !grows(name) {
+			return f, err
+		}
+		return &gauged{File: f, name: name, gauge: l.gauge}, nil
 	}
 	err := remote.CheckName(name)
 	if err == nil {
@@ -87,7 +91,10 @@ func (s *Store) publish(ctx context.Context, o remote.Info) error {
 	}
 	err = s.far.Put(ctx, o.Name, data)
 	if errors.Is(err, remote.ErrExist) {
-		return s.published(ctx, o, data)
+		err = s.published(ctx, o, data)
+	}
+	if err == nil {
+		s.gauge.sent.Add(o.Size)
 	}
 	return err
 }
@@ -114,12 +121,21 @@ func (s *Store) published(ctx context.Context, o remote.Info, data []byte) error
 	return nil
 }
 
-// Release implements remote.Shared. What is released is not put into the cache: it was read from memory and from the
+// Release implements remote.Shared. Segments are kept; the rest of what is released is not put into the cache: it was read from memory and from the
 // kernel's page cache so far, and is fetched if it is wanted again.
 func (s *Store) Release(ctx context.Context, names []string) error {
+	for _, name := range names {
+		if !s.kept.keeps(name) {
+			continue
+		}
+		if err := s.kept.take(s.at, name); err != nil {
+			return fmt.Errorf("release: %w", err)
+		}
+	}
 	if err := s.state.Delete(ctx, names...); err != nil {
 		return fmt.Errorf("release: %w", err)
 	}
+	s.gauge.gone(names)
 	return nil
 }
 

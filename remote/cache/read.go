@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"envfs/remote"
 )
@@ -16,6 +17,9 @@ const maxWhole = 4 << 20
 func (s *Store) ReadAt(ctx context.Context, name string, p []byte, off int64) (int, error) {
 	if grows(name) {
 		n, err := s.state.ReadAt(ctx, name, p, off)
+		if errors.Is(err, remote.ErrNotExist) && off >= 0 {
+			n, err = s.kept.readAt(name, p, off)
+		}
 		if !errors.Is(err, remote.ErrNotExist) {
 			return n, err
 		}
@@ -104,6 +108,9 @@ func cached(name string) bool { return !remote.IsReplaced(name) && remote.CheckN
 func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
 	if grows(name) {
 		data, err := s.state.Get(ctx, name, limit)
+		if errors.Is(err, remote.ErrNotExist) {
+			data, err = s.kept.get(name, limit)
+		}
 		if !errors.Is(err, remote.ErrNotExist) {
 			return data, err
 		}
@@ -136,6 +143,9 @@ func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, erro
 func (s *Store) Size(ctx context.Context, name string) (int64, error) {
 	if grows(name) {
 		n, err := s.state.Size(ctx, name)
+		if errors.Is(err, remote.ErrNotExist) {
+			n, err = s.kept.size(name)
+		}
 		if !errors.Is(err, remote.ErrNotExist) {
 			return n, err
 		}
@@ -159,6 +169,18 @@ func (s *Store) List(ctx context.Context, prefix string, fn func(remote.Info) er
 	})
 	if err != nil {
 		return err
+	}
+	var keeps []remote.Info
+	if s.asKnown {
+		if keeps, err = s.kept.names(); err != nil {
+			return fmt.Errorf("list what is kept: %w", err)
+		}
+	}
+	for _, i := range keeps {
+		if strings.HasPrefix(i.Name, prefix) && !here[i.Name] {
+			here[i.Name] = true
+			all = append(all, i)
+		}
 	}
 	for _, i := range all {
 		if err := fn(i); err != nil {

@@ -45,7 +45,12 @@ func (s *Store) Delete(ctx context.Context, names ...string) error {
 	if err := s.far.Delete(ctx, names...); err != nil {
 		return err
 	}
-	return s.state.Delete(ctx, here...)
+	if err := s.state.Delete(ctx, here...); err != nil {
+		return err
+	}
+	s.kept.drop(here)
+	s.gauge.gone(here)
+	return nil
 }
 
 // PutLater implements remote.Shared. It waits only while too much is under way.

@@ -21,10 +21,14 @@ func findCredentials(a Address) *credentials.Credentials {
 		&credentials.FileAWSCredentials{Profile: a.Profile},
 		&mcAlias{address: a},
 	}
+	machine := new(credentials.IAM)
+	if os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "" {
+		machine.Endpoint = os.Getenv("AWS_ENDPOINT_URL_STS") // as other tools take it; else Amazon's
+	}
 	if a.Profile != "" {
 		providers = []credentials.Provider{&credentials.FileAWSCredentials{Profile: a.Profile}}
 	} else if a.isAWS() || machineGives() {
-		providers = append(providers, &credentials.IAM{})
+		providers = append(providers, machine)
 	}
 	return credentials.New(&chain{providers: providers})
 }
@@ -69,6 +73,26 @@ func (c *chain) RetrieveWithCredContext(cc *credentials.CredContext) (credential
 func (c *chain) Retrieve() (credentials.Value, error) { return c.RetrieveWithCredContext(nil) }
 
 func (c *chain) IsExpired() bool { return c.current == nil || c.current.IsExpired() }
+
+// credentials returns what requests are signed with now; nothing if there are none.
+func (s *Store) credentials() credentials.Value {
+	v, err := s.creds.GetWithContext(s.core.CredContext())
+	if err != nil {
+		return credentials.Value{} // the request will tell why
+	}
+	return v
+}
+
+// renew looks for credentials anew, after the server has refused those that were used. It reports whether there are others
+// now.
+func (s *Store) renew(used credentials.Value) bool {
+	if now := s.credentials(); now.AccessKeyID != used.AccessKeyID || now.SessionToken != used.SessionToken {
+		return true // somebody else was faster
+	}
+	s.creds.Expire()
+	now := s.credentials()
+	return now.AccessKeyID != used.AccessKeyID || now.SessionToken != used.SessionToken
+}
 
 // mcAlias finds the credentials of the alias in mc's configuration whose URL is the address's endpoint.
 type mcAlias struct {

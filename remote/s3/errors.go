@@ -33,6 +33,12 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 // Advice says what to do.
 func (e *ConfigError) Advice() string { return e.Hint }
 
+// ErrDenied is wrapped by errors about what the server does not let this user do.
+var ErrDenied = errors.New("the server refuses access")
+
+// errStale is wrapped by errors about credentials that may have been good once: others may have come in their place.
+var errStale = errors.New("the credentials are not good, or not any more")
+
 // errPrecondition is the server's answer that the condition of a PUT does not hold.
 var errPrecondition = errors.New("the condition does not hold")
 
@@ -109,7 +115,16 @@ func judgeReply(r minio.ErrorResponse) (class, error) {
 		r.StatusCode == http.StatusRequestTimeout, r.StatusCode == http.StatusTooManyRequests, r.StatusCode >= 500 && r.StatusCode != http.StatusNotImplemented,
 		r.Code == "RequestTimeout", r.Code == "SlowDown", r.Code == "InternalError", r.Code == "ExpiredToken", r.Code == "IncompleteBody",
 		r.Code == "BadDigest", r.Code == "XAmzContentChecksumMismatch":
+		if r.Code == "ExpiredToken" {
+			err = &marked{err, errStale}
+		}
 		return again, err
+	}
+	switch r.Code {
+	case "InvalidAccessKeyId", "InvalidToken", "InvalidTokenId":
+		err = &marked{err, errStale}
+	case "AccessDenied", "AllAccessDisabled":
+		err = &marked{err, ErrDenied}
 	}
 	if c, ok := codes[r.Code]; ok {
 		c.Err = err
@@ -118,7 +133,7 @@ func judgeReply(r minio.ErrorResponse) (class, error) {
 	switch {
 	case r.StatusCode == http.StatusForbidden:
 		c := codes["AccessDenied"]
-		c.Err = err
+		c.Err = &marked{err, ErrDenied}
 		return final, &c
 	case r.StatusCode == http.StatusBadRequest && strings.Contains(r.Message, "Server Side Encryption"):
 		c := codes["SSECustomerKeyRequired"]
@@ -127,6 +142,14 @@ func judgeReply(r minio.ErrorResponse) (class, error) {
 	}
 	return final, err
 }
+
+// marked is an error that is another one, too, and does not say so.
+type marked struct {
+	error
+	mark error
+}
+
+func (m *marked) Unwrap() []error { return []error{m.error, m.mark} }
 
 // judgeTLS returns what an error means if the two ends could not agree on a protected connection, else nil.
 func judgeTLS(err error) error {

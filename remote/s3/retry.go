@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -41,22 +42,29 @@ func (s *Store) doFor(ctx context.Context, patience time.Duration, size int64, a
 	began := time.Now()
 	pause := s.retry.First
 	for {
+		used := s.credentials()
 		class, err := s.try(ctx, size, attempt)
 		if err == nil {
 			return nil
 		}
+		if errors.Is(err, errStale) && s.renew(used) {
+			class = again
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if class == again {
+			s.reach.failed(err)
 		}
 		wait := rand.N(pause + 1)
 		if class != again {
 			if class == final {
-				s.count.failed.Add(1)
+				s.count.fail(err)
 			}
 			return err
 		}
 		if time.Since(began)+wait > patience {
-			s.count.failed.Add(1)
+			s.count.fail(err)
 			return &ConfigError{
 				What: fmt.Sprintf("the server does not answer; gave up after %v", time.Since(began).Round(time.Millisecond)),
 				Hint: "check the endpoint in the address, the network, and whether a proxy is set (HTTPS_PROXY)",
@@ -79,5 +87,9 @@ func (s *Store) try(ctx context.Context, size int64, attempt func(ctx context.Co
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.retry.Attempt+time.Duration(size/SlowestRate)*time.Second)
 	defer cancel()
-	return judge(attempt(ctx))
+	class, err := judge(attempt(ctx))
+	if class == asked {
+		s.reach.answered()
+	}
+	return class, err
 }

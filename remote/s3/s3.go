@@ -38,11 +38,15 @@ type Options struct {
 
 	// Transport, if set, is put in front of the transport that sends the requests.
 	Transport func(http.RoundTripper) http.RoundTripper
+
+	// OnAway and OnBack are called once when the server goes away, and when it answers again. They must not use the store.
+	OnAway, OnBack func(Outage)
 }
 
 // Store is a remote.Store in a bucket.
 type Store struct {
 	core     *minio.Core
+	creds    *credentials.Credentials
 	address  Address
 	prefix   string // before each name: "" or ends with a slash
 	put, get encrypt.ServerSide
@@ -51,6 +55,7 @@ type Store struct {
 	closed   atomic.Bool
 	idle     func() // ends connections that are not in use
 	count    counters
+	reach    reach
 
 	mu    sync.Mutex
 	known map[string]version // of the replaced objects: what was last seen of them
@@ -78,6 +83,7 @@ func open(a Address, o Options) (*Store, error) {
 		o.Retry = DefaultRetry
 	}
 	s := &Store{address: a, retry: o.Retry, readOnly: o.ReadOnly, known: make(map[string]version)}
+	s.reach.onAway, s.reach.onBack = o.OnAway, o.OnBack
 	if a.Prefix != "" {
 		s.prefix = a.Prefix + "/"
 	}
@@ -88,6 +94,7 @@ func open(a Address, o Options) (*Store, error) {
 	if o.Credentials == nil {
 		o.Credentials = findCredentials(a)
 	}
+	s.creds = o.Credentials
 	base, err := newTransport(a.CA)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,25 @@ func answer[T any](t *testing.T, v *command.Vault, args ...string) (a T) {
 	return a
 }
 
+// status returns what `envfs status` says about the vault's mount: there may be others on this machine.
+func status[T any](t *testing.T, v *command.Vault) (a T) {
+	t.Helper()
+	res, err := v.Run("status", "--json")
+	must(t, err)
+	for line := range strings.Lines(res.Out) {
+		var at struct {
+			Mountpoint string `json:"mountpoint"`
+		}
+		must(t, json.Unmarshal([]byte(line), &at))
+		if at.Mountpoint == v.Point {
+			must(t, json.Unmarshal([]byte(line), &a))
+			return a
+		}
+	}
+	t.Fatalf("status says nothing about %s: %s", v.Point, res.Out)
+	return a
+}
+
 type placed struct {
 	StateDir       string `json:"state_dir"`
 	WaitingBytes   int64  `json:"waiting_bytes"`
@@ -50,7 +69,7 @@ func TestPlaces(t *testing.T) {
 	r.sync()
 	r.server.Kill() // so that nothing more is published
 	fill(t, filepath.Join(r.Point, "late"), 20)
-	st := answer[placed](t, r.Vault, "status", "--json")
+	st := status[placed](t, r.Vault)
 	if !strings.HasPrefix(st.StateDir, states+"/") {
 		t.Errorf("status says that work waits in %q", st.StateDir)
 	}

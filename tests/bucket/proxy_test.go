@@ -9,6 +9,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"envfs/remote/s3/s3test"
 )
 
 // proxy stands between the command and the server, and lets the network be bad.
@@ -21,6 +25,14 @@ type proxy struct {
 	share  float64 // of the requests that something happens to
 	counts map[string]int
 	server string // host:port
+
+	ignored []string // headers that the server does not see
+	signer  *s3test.Server
+}
+
+// ignore makes the server one that does not know some headers.
+func (p *proxy) ignore(server *s3test.Server, headers ...string) {
+	p.ignored, p.signer = headers, server
 }
 
 // newProxy starts a proxy in front of a server.
@@ -51,7 +63,7 @@ func (p *proxy) faults(share float64) {
 func (p *proxy) draw() (fault string, delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.rng.Float64() >= p.share {
+	if p.share == 0 || p.rng.Float64() >= p.share {
 		return "", 0
 	}
 	kinds := []string{"refused", "lost", "cut", "500", "503", "409", "late", "stalled"}
@@ -86,6 +98,13 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host, out.RequestURI = "http", p.server, ""
+	if p.ignored != nil {
+		for _, name := range p.ignored {
+			out.Header.Del(name)
+		}
+		out.Host = p.server
+		out = signer.SignV4(*out, p.signer.Access, p.signer.Secret, "", "us-east-1")
+	}
 	resp, err := p.next.RoundTrip(out)
 	if err != nil {
 		panic(http.ErrAbortHandler) // as if the server were not there

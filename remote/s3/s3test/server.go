@@ -3,7 +3,9 @@
 package s3test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -123,6 +126,21 @@ func freePort() (string, error) {
 	}
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	return port, errors.Join(err, l.Close())
+}
+
+// NewUser makes a user of a MinIO server who may do what a policy (JSON) says, by bin/minio-admin.
+func (s *Server) NewUser(ctx context.Context, policy []byte) (access, secret string, err error) {
+	admin, err := find("minio-admin")
+	if err != nil {
+		return "", "", err
+	}
+	access, secret = "u"+strings.ToLower(rand.Text())[:16], rand.Text()
+	cmd := exec.CommandContext(ctx, admin, s.Address, access, secret)
+	cmd.Env, cmd.Stdin = s.env, bytes.NewReader(policy)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("make a user: %w: %s", err, out)
+	}
+	return access, secret, nil
 }
 
 // Restart starts the process again, after it has ended.

@@ -76,6 +76,7 @@ type Reply struct {
 	Finding  *fs.Finding     `json:"finding,omitempty"`
 	Checked  *fs.CheckResult `json:"checked,omitempty"`
 	Changed  *KeysChanged    `json:"changed,omitempty"`
+	Synced   *Synced         `json:"synced,omitempty"`
 	Error    *Error          `json:"error,omitempty"` // with Done
 	Done     bool            `json:"done,omitempty"`
 }
@@ -112,13 +113,49 @@ type MountStatus struct {
 	Waiting      int64     `json:"to_publish_bytes"`   // here only, of a store that is shared
 	WaitingIn    int       `json:"to_publish_objects"` // objects that hold them
 	Shared       bool      `json:"shared,omitempty"`
+	WaitingSince time.Time `json:"to_publish_since,omitzero"` // when the oldest of them was written
 	Term         uint64    `json:"term"`
 	RootSeq      uint64    `json:"root_seq"`
+	RootTime     time.Time `json:"root_time,omitzero"` // of a bucket: when something was published last
 	Commit       uint64    `json:"commit"`             // number of the last batch
 	Durable      uint64    `json:"durable"`            // number of the last batch known to survive a power loss
 	Inodes       int       `json:"inodes"`             // files that programs or the kernel refer to
 	Dead         bool      `json:"dead,omitempty"`     // the daemon is gone, the mount point is not usable
 	Detached     bool      `json:"detached,omitempty"` // no longer at its mount point: ends when the last file is closed
+
+	Follows bool      `json:"follows,omitempty"` // shows what another machine publishes
+	Looked  time.Time `json:"looked,omitzero"`   // when what is shown was last known to be the newest
+	Behind  string    `json:"behind,omitempty"`  // why it may not be
+
+	Bucket *BucketStatus `json:"bucket,omitempty"` // of a vault in a bucket
+}
+
+// BucketStatus is how a mount gets on with its bucket. Sizes are in bytes, counts since the mount began.
+type BucketStatus struct {
+	Away           bool      `json:"away"` // the server does not answer, or cannot serve
+	AwaySince      time.Time `json:"away_since,omitzero"`
+	Cause          string    `json:"cause,omitempty"`
+	Requests       int64     `json:"requests"`
+	Retries        int64     `json:"retries"` // of them
+	Failed         int64     `json:"failed"`  // given up
+	LastFailure    string    `json:"last_failure,omitempty"`
+	RefusedDeletes int64     `json:"refused_deletes"` // objects that the bucket keeps: a policy, a lock
+	Sent           int64     `json:"sent_bytes"`
+	Received       int64     `json:"received_bytes"`
+	State          int64     `json:"state_bytes"` // on this machine, to be published or just being so
+	StateBound     int64     `json:"state_bound_bytes"`
+	Writers        int       `json:"writers_waiting"` // for room in the state
+	WritersSince   time.Time `json:"writers_waiting_since,omitzero"`
+	Cache          int64     `json:"cache_bytes"`
+	CacheBound     int64     `json:"cache_bound_bytes"`
+}
+
+// Synced tells what a sync has done.
+type Synced struct {
+	Bytes    int64     `json:"published_bytes"` // meanwhile
+	RootSeq  uint64    `json:"root_seq"`
+	RootTime time.Time `json:"root_time"`
+	Seconds  float64   `json:"seconds"`
 }
 
 // KeysChanged tells what a change of the slots led to.

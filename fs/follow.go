@@ -1,0 +1,346 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"envfs/blockcrypt"
+	"envfs/fs/journal"
+)
+
+// A follower reads what somebody else writes. It looks at root again and again; what that names and what it has read so
+// far decide what is to be done:
+//
+//	the same tree, a longer journal -> the new batches are laid over what is there, all at once
+//	anything else                   -> the moment is opened beside the one that is shown, and takes its place
+//
+// Both happen under FS.mu in one step, so that whatever is asked is answered by one moment or the other. A follower never
+// shows what root does not name: that may not become a part of the vault.
+//
+// What the kernel keeps: names and attributes it asks for each time. The pages of a file it keeps as long as the file is
+// the same: who opens a file that has changed drops them (File.Unchanged), and those of files that are open are dropped
+// after the change (Follow). So who opens one file and then another never sees an older moment in the second.
+
+// Intervals at which a follower looks at root: while that changes, and after it has not for followIdle.
+const (
+	followEvery  = time.Second
+	followSlowly = 3 * time.Second
+	followIdle   = 5 * time.Minute
+)
+
+// follower is what a mount needs that follows another's work.
+type follower struct {
+	mu       sync.Mutex // one step at a time; comes before FS.mu
+	end      journal.Pos
+	replayer *replayer
+
+	// Guarded by FS.mu.
+	changed []*Inode // files whose pages the kernel may keep although they are not true any more
+	looked  time.Time
+	failed  error // why what was published is not shown
+
+	wake chan struct{}
+}
+
+func newFollower(now time.Time) *follower {
+	return &follower{looked: now, wake: make(chan struct{}, 1)}
+}
+
+// stamp tells one content of a file from another: whatever changes the content sets the times.
+type stamp struct {
+	size         uint64
+	mtime, ctime blockcrypt.Time
+}
+
+func stampOf(e *blockcrypt.Entry) stamp { return stamp{e.Attr.Size, e.Attr.Mtime, e.Attr.Ctime} }
+
+// seenContent is which content of a file the kernel may have pages of.
+type seenContent struct {
+	opened  bool
+	changed bool // since it was last opened
+	stamp   stamp
+}
+
+// open notes that the file is opened, and reports whether it has changed since it was opened before.
+func (s *seenContent) open(e *blockcrypt.Entry) (changed bool) {
+	changed = s.changed || s.opened && s.stamp != stampOf(e)
+	*s = seenContent{opened: true, stamp: stampOf(e)}
+	return changed
+}
+
+// Follow keeps the mount up with what is published, until ctx ends; only for what was opened with Options.Follow. dropped
+// is called with files of which the kernel may keep pages that are not true any more, after they have changed, with no
+// lock held: it may wait for reads of them.
+func (f *FS) Follow(ctx context.Context, dropped func([]*Inode)) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	last := f.clock.Now() // when root was last seen to change
+	looked := last
+	told := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.follower.wake:
+		case <-tick.C:
+		}
+		now := f.clock.Now()
+		if now.Sub(last) < followIdle || now.Sub(looked) >= followSlowly {
+			looked = now
+			moved, err := f.CatchUp(ctx)
+			if moved {
+				last = now
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			told = f.tellFollowing(err, told)
+		}
+		if changed := f.takeChanged(); len(changed) > 0 {
+			dropped(changed)
+		}
+	}
+}
+
+// tellFollowing logs that following has begun to fail or to work again, and returns what is known now.
+func (f *FS) tellFollowing(err error, told string) string {
+	f.mu.Lock()
+	f.follower.failed = err
+	f.mu.Unlock()
+	switch {
+	case err != nil && err.Error() != told:
+		f.logger.Warn("what was published since is not shown; it will be tried again", "cause", err)
+		return err.Error()
+	case err == nil && told != "":
+		f.logger.Info("what is published is shown again")
+	}
+	if err == nil {
+		return ""
+	}
+	return told
+}
+
+func (f *FS) takeChanged() []*Inode {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	changed := f.follower.changed
+	f.follower.changed = nil
+	return changed
+}
+
+// caughtUp reports whether what is shown is another moment now: an object was missing that the one before needed.
+func (f *FS) caughtUp(ctx context.Context) bool {
+	if f.follower == nil || f.follower.replayer == nil {
+		return false
+	}
+	before := f.shownRoot()
+	moved, err := f.CatchUp(ctx)
+	if moved {
+		select {
+		case f.follower.wake <- struct{}{}:
+		default:
+		}
+	}
+	return err == nil && (moved || f.shownRoot() != before)
+}
+
+func (f *FS) shownRoot() *blockcrypt.Root {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.root
+}
+
+// CatchUp shows what root names by now, and reports whether that is another moment than before.
+func (f *FS) CatchUp(ctx context.Context) (moved bool, err error) {
+	fl := f.follower
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	for {
+		began := f.clock.Now()
+		data, err := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot)
+		if err != nil {
+			return false, fmt.Errorf("read root: %w", err)
+		}
+		same := bytes.Equal(data, f.rootData)
+		if !same {
+			err = f.moveTo(ctx, data)
+		}
+		if err == nil {
+			f.mu.Lock()
+			fl.looked = began
+			f.mu.Unlock()
+			return !same, nil
+		}
+		// What the root named may be gone because there is a newer one.
+		if again, gerr := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot); gerr != nil || bytes.Equal(again, data) {
+			return false, err
+		}
+	}
+}
+
+// moveTo shows what a root names.
+func (f *FS) moveTo(ctx context.Context, data []byte) error {
+	root, err := f.openRoot(data)
+	if err != nil {
+		return err
+	}
+	if err := f.continues(root); err != nil {
+		return err
+	}
+	rp := f.follower.replayer
+	if root.Fold == f.root.Fold && root.Cut == f.root.Cut && root.CutHash == f.root.CutHash && root.Epoch == f.root.Epoch && !rp.blind && f.older == "" {
+		batches, end, err := f.newBatches(ctx, root)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(batches, func(b laidBatch) bool { return rp.early(b.deltas) }) || !f.allPlaced(batches) {
+			return f.reopen(ctx)
+		}
+		f.layOver(root, data, batches)
+		f.follower.end = end
+		return nil
+	}
+	return f.reopen(ctx)
+}
+
+// continues makes sure that a root continues the one that is shown.
+func (f *FS) continues(root *blockcrypt.Root) error {
+	now, next := &foundRoot{root: f.root}, &foundRoot{root: root}
+	switch {
+	case covers(next, now) && root.Seq >= f.root.Seq:
+		return nil
+	case covers(now, next):
+		return fmt.Errorf("%w: root is of %s, older than what was shown, of %s", ErrSetBack, next.moment(), now.moment())
+	}
+	return fmt.Errorf("%w: root is of %s and does not continue what was shown, of %s", ErrFork, next.moment(), now.moment())
+}
+
+// laidBatch is a batch that is to be laid over what is shown.
+type laidBatch struct {
+	at     journal.Appended
+	deltas []journal.Delta
+}
+
+// errNotThere says that what root names cannot be read whole.
+var errNotThere = errors.New("the journal does not reach where root says that it does")
+
+// newBatches reads what root names beyond what is shown.
+func (f *FS) newBatches(ctx context.Context, root *blockcrypt.Root) (batches []laidBatch, end journal.Pos, err error) {
+	r := journal.Replay{Store: f.store, Vault: f.vault, Keys: f.keyring(), From: f.follower.end, Last: root.Last,
+		MinEpoch: root.Epoch, Named: true,
+		Ended: func(term uint64, tag blockcrypt.Tag) (uint64, bool) { return endOf(root, term, tag) },
+		Ours: func(term uint64, tag blockcrypt.Tag) bool {
+			return findTerm(root, blockcrypt.Term{Number: term, Tag: tag}) != nil
+		}}
+	result, err := r.Run(ctx, func(at journal.Appended, b *journal.Batch) error {
+		batches = append(batches, laidBatch{at, slices.Clone(b.Deltas)})
+		return nil
+	})
+	if err != nil {
+		return nil, end, fmt.Errorf("read journal: %w", err)
+	}
+	if root.Last.Length > 0 && result.End.Hash != root.Last.EndHash {
+		return nil, end, fmt.Errorf("read journal: %w: %w", ErrDamaged, errNotThere)
+	}
+	return batches, result.End, nil
+}
+
+// early reports whether a batch speaks of what a fold has written that is younger than root.
+func (r *replayer) early(deltas []journal.Delta) bool {
+	return r.placed(&journal.Batch{Deltas: deltas}) != nil
+}
+
+// allPlaced reports whether every directory that the batches speak of has a place.
+func (f *FS) allPlaced(batches []laidBatch) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	made := make(map[blockcrypt.ID]bool)
+	for _, b := range batches {
+		for i := range b.deltas {
+			d := &b.deltas[i]
+			if d.Kind != journal.SetEntry && d.Kind != journal.DelEntry {
+				continue
+			}
+			if f.dirs[d.ID] == nil && !made[d.ID] {
+				return false
+			}
+			if d.Kind == journal.SetEntry && d.Entry.Type == blockcrypt.TypeDirectory {
+				made[d.Entry.ID] = true
+			}
+		}
+	}
+	return true
+}
+
+// layOver lays batches over what is shown, all at once.
+func (f *FS) layOver(root *blockcrypt.Root, data []byte, batches []laidBatch) {
+	rp := f.follower.replayer
+	f.mu.Lock()
+	for _, b := range batches {
+		if err := rp.lay(b.at, b.deltas); err != nil {
+			panic("fs: " + err.Error()) // allPlaced has made sure
+		}
+		for i := range b.deltas {
+			f.noteDelta(rp, &b.deltas[i])
+		}
+	}
+	f.root, f.rootData = root, data
+	f.mu.Unlock()
+	rp.release()
+}
+
+// noteDelta tells what is in memory of a file or directory what a batch says of it. FS.mu is held.
+func (f *FS) noteDelta(rp *replayer, d *journal.Delta) {
+	switch d.Kind {
+	case journal.SetEntry:
+		e := rp.patch(d.Entry)
+		if ino := f.inodes[e.ID]; ino != nil && e.Type != blockcrypt.TypeLinkRef {
+			in := f.dirs[d.ID]
+			f.rejoin(ino, in, in.hash(e.Name), e)
+		}
+	case journal.Drop:
+		if ino := f.inodes[d.ID]; ino != nil {
+			e := *rp.patch(d.Entry)
+			e.Attr.Nlink = 0
+			ino.ghost = &e
+		}
+	}
+}
+
+// rejoin tells an inode where its entry lies and what that says: others may have changed both. FS.mu is held.
+func (f *FS) rejoin(ino *Inode, in *dir, h uint64, e *blockcrypt.Entry) {
+	if ino.in != in || ino.h != h {
+		in.refs++
+		old := ino.in
+		ino.in, ino.h = in, h
+		f.unrefDir(old)
+	}
+	if ino.self != nil && (f.dirs[e.ID] != ino.self || ino.self.parent != in || ino.self.h != h) {
+		old := ino.self
+		ino.self = f.refDir(in, h, e)
+		f.unrefDir(old)
+	}
+	ino.ghost, ino.past = nil, nil
+	f.renew(ino, e)
+}
+
+// renew notes that a file's content is another now, if it is. FS.mu is held.
+func (f *FS) renew(ino *Inode, e *blockcrypt.Entry) {
+	s := &ino.seen
+	if !s.opened || s.stamp == stampOf(e) {
+		return
+	}
+	s.changed, s.stamp = true, stampOf(e)
+	f.follower.changed = append(f.follower.changed, ino)
+	if c := ino.content; c != nil {
+		c.mu.Lock()
+		c.size = e.Attr.Size
+		c.moments++
+		c.mu.Unlock()
+	}
+}
