@@ -52,12 +52,12 @@ const noCut = math.MaxUint64
 type File struct {
 	c     *content
 	once  sync.Once
-	fresh bool
+	stale bool
 }
 
-// Unchanged reports whether the file held, when it was opened, what it had held when its inode was opened before: what a
-// kernel has kept of it is still true. Of what nobody else changes it always is.
-func (h *File) Unchanged() bool { return !h.fresh }
+// Unchanged reports whether what a kernel has kept of the file's content was still true when it was opened. Of what nobody
+// else changes it always is.
+func (h *File) Unchanged() bool { return !h.stale }
 
 // Open opens a regular file.
 func (f *FS) Open(ctx context.Context, ino *Inode) (h *File, err error) {
@@ -89,7 +89,7 @@ func (f *FS) openContent(ino *Inode, e *blockcrypt.Entry) *File {
 		ino.content = c
 	}
 	c.opens++
-	return &File{c: c, fresh: f.follower != nil && ino.seen.open(e)}
+	return &File{c: c, stale: f.follower != nil && f.openSeen(ino, e)}
 }
 
 // Close releases the handle. What was written stays to be flushed.

@@ -23,8 +23,9 @@ import (
 // shows what root does not name: that may not become a part of the vault.
 //
 // What the kernel keeps: names and attributes it asks for each time. The pages of a file it keeps as long as the file is
-// the same: who opens a file that has changed drops them (File.Unchanged), and those of files that are open are dropped
-// after the change (Follow). So who opens one file and then another never sees an older moment in the second.
+// the same: after a change it is told to drop them (Follow), and until it has, whoever opens the file has it drop them, too
+// (File.Unchanged). Pages that a read from before the change is about to fill are locked, and dropping waits for them. So
+// who opens one file and then another never sees an older moment in the second.
 
 // Intervals at which a follower looks at root: while that changes, and after it has not for followIdle.
 const (
@@ -61,21 +62,25 @@ func stampOf(e *blockcrypt.Entry) stamp { return stamp{e.Attr.Size, e.Attr.Mtime
 
 // seenContent is which content of a file the kernel may have pages of.
 type seenContent struct {
-	opened  bool
-	changed bool // since it was last opened
-	stamp   stamp
+	opened bool
+	stale  bool // it may have pages of another content than the stamp's
+	queued bool // in follower.changed
+	stamp  stamp
 }
 
-// open notes that the file is opened, and reports whether it has changed since it was opened before.
-func (s *seenContent) open(e *blockcrypt.Entry) (changed bool) {
-	changed = s.changed || s.opened && s.stamp != stampOf(e)
-	*s = seenContent{opened: true, stamp: stampOf(e)}
-	return changed
+// openSeen notes that a file with entry e is opened, and reports whether the kernel may have pages of an older content. FS.mu
+// is held.
+func (f *FS) openSeen(ino *Inode, e *blockcrypt.Entry) (stale bool) {
+	if !ino.seen.opened {
+		ino.seen = seenContent{opened: true, stamp: stampOf(e)}
+	}
+	f.renew(ino, e)
+	return ino.seen.stale
 }
 
 // Follow keeps the mount up with what is published, until ctx ends; only for what was opened with Options.Follow. dropped
 // is called with files of which the kernel may keep pages that are not true any more, after they have changed, with no
-// lock held: it may wait for reads of them.
+// lock held: it may wait for reads of them. When it returns the kernel has none of these pages.
 func (f *FS) Follow(ctx context.Context, dropped func([]*Inode)) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -103,6 +108,7 @@ func (f *FS) Follow(ctx context.Context, dropped func([]*Inode)) {
 		}
 		if changed := f.takeChanged(); len(changed) > 0 {
 			dropped(changed)
+			f.noteDropped(changed)
 		}
 	}
 }
@@ -130,7 +136,21 @@ func (f *FS) takeChanged() []*Inode {
 	defer f.mu.Unlock()
 	changed := f.follower.changed
 	f.follower.changed = nil
+	for _, ino := range changed {
+		ino.seen.queued = false
+	}
 	return changed
+}
+
+// noteDropped notes that the kernel has no pages of what files held before they were taken as changed.
+func (f *FS) noteDropped(files []*Inode) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, ino := range files {
+		if !ino.seen.queued { // else it has changed again
+			ino.seen.stale = false
+		}
+	}
 }
 
 // caughtUp reports whether what is shown is another moment now: an object was missing that the one before needed.
@@ -185,6 +205,9 @@ func (f *FS) CatchUp(ctx context.Context) (moved bool, err error) {
 
 // moveTo shows what a root names.
 func (f *FS) moveTo(ctx context.Context, data []byte) error {
+	if p, err := blockcrypt.ParseRootPrefix(data); err == nil && p.Epoch > f.keyring().Newest() {
+		return errNewKeys
+	}
 	root, err := f.openRoot(data)
 	if err != nil {
 		return err
@@ -225,6 +248,9 @@ type laidBatch struct {
 	at     journal.Appended
 	deltas []journal.Delta
 }
+
+// errNewKeys says that what was published is sealed under keys that this mount does not have.
+var errNewKeys = errors.New("the vault's keys were changed: unmount and mount again")
 
 // errNotThere says that what root names cannot be read whole.
 var errNotThere = errors.New("the journal does not reach where root says that it does")
@@ -335,8 +361,11 @@ func (f *FS) renew(ino *Inode, e *blockcrypt.Entry) {
 	if !s.opened || s.stamp == stampOf(e) {
 		return
 	}
-	s.changed, s.stamp = true, stampOf(e)
-	f.follower.changed = append(f.follower.changed, ino)
+	s.stale, s.stamp = true, stampOf(e)
+	if !s.queued {
+		s.queued = true
+		f.follower.changed = append(f.follower.changed, ino)
+	}
 	if c := ino.content; c != nil {
 		c.mu.Lock()
 		c.size = e.Attr.Size
