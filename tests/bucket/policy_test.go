@@ -109,6 +109,14 @@ func TestPolicies(t *testing.T) {
 
 	reader, user := r.as(r.policy("Who reads"))
 	looks(t, r, reader, files, `these credentials may not write: (?s:.*)hint: --read-only looks`)
+	must(t, writer.Mount())
+	must(t, reader.Mount("--follow"))
+	compare(t, filepath.Join(reader.Point, "d"), files)
+	must(t, os.WriteFile(filepath.Join(writer.Point, "d", "news"), []byte("news"), 0o644))
+	succeeds(t, writer, "", "sync", writer.Point)
+	appear(t, filepath.Join(reader.Point, "d", "news"))
+	must(t, writer.Unmount())
+	must(t, reader.Unmount())
 	c, err = minio.New(r.server.Address, &minio.Options{Creds: user, Region: "us-east-1"})
 	must(t, err)
 	if err := c.RemoveObject(ctx, r.bucket, "team/vault/root", minio.RemoveObjectOptions{}); err == nil {
