@@ -40,6 +40,12 @@ const checkChunk = 1 << 20
 // remembers it, and reports what is damaged, by path. It works beside other use of the vault; what changes meanwhile is
 // seen before or after the change. An error means that checking itself could not go on.
 func (f *FS) Check(ctx context.Context, o CheckOptions, report func(Finding)) (CheckResult, error) {
+	if f.follower != nil { // what is shown may change at any time, and what was shown may be gone then
+		var err error
+		if f, err = f.beside(ctx); err != nil {
+			return CheckResult{}, err
+		}
+	}
 	c := &checker{f: f, o: o, report: report, linked: make(map[blockcrypt.ID]error), buf: make([]byte, checkChunk)}
 	f.mu.Lock()
 	c.total = int64(f.root.Bytes)

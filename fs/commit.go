@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"envfs/blockcrypt"
@@ -198,6 +199,10 @@ func (f *FS) stop(err error) {
 	wrapped := fmt.Errorf("%w: %w", ErrStopped, err)
 	if f.stopped.CompareAndSwap(nil, &wrapped) {
 		f.errs.Add(1)
+		if errors.Is(err, ErrOvertaken) {
+			f.logger.Error("this mount is read-only now; what was not published is kept here, and `envfs sync --rescue` brings it back", "cause", err)
+			return
+		}
 		f.logger.Error("writing has stopped; unmount and mount again to go on", "cause", err)
 	}
 }

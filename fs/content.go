@@ -30,18 +30,20 @@ type content struct {
 	cur     *extent       // that flushes append to; guarded by flushMu
 	grows   *list.Element // in FS.growing, whose lock guards it
 
-	mu      sync.Mutex
-	size    uint64
-	mtime   blockcrypt.Time
-	changed bool              // size and mtime are newer than in the entry
-	saved   bool              // a flush carries them to the entry
-	dirty   map[uint64]*block // not yet flushed
-	saving  map[uint64]*block // being flushed: still the truth for readers
-	cut     uint64            // dirty: blocks from here on were cut off before they were written again; or noCut
-	oldCut  uint64            // the same of saving
-	refused bool              // whoever wrote what is dirty was told that there is no space for it
-	harm    error             // what is dirty cannot be saved, as something that it needs is damaged
-	moments uint64            // how often others have changed it, as a follower has seen
+	mu       sync.Mutex
+	size     uint64
+	mtime    blockcrypt.Time
+	changed  bool              // size and mtime are newer than in the entry
+	saved    bool              // a flush carries them to the entry
+	dirty    map[uint64]*block // not yet flushed
+	saving   map[uint64]*block // being flushed: still the truth for readers
+	cut      uint64            // dirty: blocks from here on were cut off before they were written again; or noCut
+	oldCut   uint64            // the same of saving
+	refused  bool              // whoever wrote what is dirty was told that there is no space for it
+	sequence sequence          // of reads
+
+	harm    error  // what is dirty cannot be saved, as something that it needs is damaged
+	moments uint64 // how often others have changed it, as a follower has seen
 }
 
 const noCut = math.MaxUint64

@@ -41,6 +41,7 @@ var (
 	ErrFork        = errors.New("two machines wrote to this vault")                  // 15
 	ErrSetBack     = errors.New("older than what was seen here before")              // 15
 	ErrAhead       = errors.New("the destination has changes that the source lacks") // 15
+	ErrOvertaken   = errors.New("another machine has taken over this vault")         // 15
 	ErrOtherVault  = errors.New("other than what was seen here before")              // 15
 	ErrVersion     = errors.New("made by a newer version of envfs")                  // 1
 )

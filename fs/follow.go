@@ -47,7 +47,9 @@ type follower struct {
 	wake chan struct{}
 }
 
-func newFollower(now time.Time) *follower { return &follower{looked: now, wake: make(chan struct{}, 1)} }
+func newFollower(now time.Time) *follower {
+	return &follower{looked: now, wake: make(chan struct{}, 1)}
+}
 
 // stamp tells one content of a file from another: whatever changes the content sets the times.
 type stamp struct {

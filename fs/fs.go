@@ -115,6 +115,7 @@ type FS struct {
 	journalDamage string // what of the journal is damaged, if it was opened all the same
 
 	cache    *cache
+	walks    walks
 	contents *journal.Reader
 	buffers  sync.Pool // of *[]byte
 	blocks   sync.Pool // of *block

@@ -13,13 +13,8 @@ const reopenCache = 16 << 20
 
 // reopen opens the moment that root names beside the one that is shown, and puts it in its place. follower.mu is held.
 func (f *FS) reopen(ctx context.Context) error {
-	o := f.opts
-	o.Limits.Cache = reopenCache
-	next := newFS(o)
-	next.follower = newFollower(f.clock.Now())
-	next.keys.Store(f.keyring())
-	next.vault, next.since = f.vault, f.since
-	if err := next.open(ctx); err != nil {
+	next, err := f.beside(ctx)
+	if err != nil {
 		return err
 	}
 	if err := f.continues(next.root); err != nil {
@@ -41,6 +36,17 @@ func (f *FS) reopen(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// beside opens the moment that root names, on the same store.
+func (f *FS) beside(ctx context.Context) (*FS, error) {
+	o := f.opts
+	o.Limits.Cache = reopenCache
+	next := newFS(o)
+	next.follower = newFollower(f.clock.Now())
+	next.keys.Store(f.keyring())
+	next.vault, next.since = f.vault, f.since
+	return next, next.open(ctx)
 }
 
 // moving puts one moment in the place of another. The inodes stay, and the directories that both have.

@@ -86,7 +86,7 @@ func (f *FS) open(ctx context.Context) error {
 	}
 	state, err := f.replay(ctx, rec, sv)
 	if err != nil {
-		return err
+		return f.overtakenBefore(ctx, err)
 	}
 	if err := f.checkDurable(state.result.End.Number); err != nil {
 		return err
@@ -219,6 +219,7 @@ func (f *FS) beginTerm(ctx context.Context, sv *survey, s *replayed) error {
 		return err
 	}
 	f.sent(ctx, s.result.Live, extents)
+	f.keepSegments(ctx, s.result.Live)
 	f.mine.batch = s.result.End.Number
 	if err := f.dropAged(ctx, sv); err != nil {
 		f.logger.Warn("copies of old roots stay; the next mount deletes them", "cause", err)

@@ -59,7 +59,7 @@ func (m *machine) open(o Options) error {
 		far = m.wrap(far)
 	}
 	here := m.bound
-	here.State, here.Cache = filepath.Join(m.dir, "state"), filepath.Join(m.dir, "cache")
+	here.State, here.Cache, here.Kept = filepath.Join(m.dir, "state"), filepath.Join(m.dir, "cache"), filepath.Join(m.dir, "kept")
 	m.store, err = remotecache.Open(far, here)
 	must(t, err)
 	file, _, err := Peek(t.Context(), m.store, "")
@@ -299,7 +299,7 @@ func TestOvertaken(t *testing.T) {
 	b.write("b", pattern(50_000, 2))
 	must(t, b.fs.Publish(ctx))
 	a.write("a", pattern(50_000, 3))
-	if err := a.fs.Publish(ctx); !errors.Is(err, remote.ErrChanged) || a.fs.stoppedBy() == nil {
+	if err := a.fs.Publish(ctx); !errors.Is(err, ErrOvertaken) || !errors.Is(a.fs.stoppedBy(), ErrOvertaken) {
 		t.Errorf("publish after being overtaken: %v", err)
 	}
 	sameTree(t, "published", b.published(), b.tree())

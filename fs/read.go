@@ -30,6 +30,7 @@ const maxRead = 256 * blockcrypt.ExtentRecordSize
 func (c *content) read(ctx context.Context, p []byte, off uint64) error {
 	first := off / blockcrypt.BlockSize
 	within := int(off % blockcrypt.BlockSize)
+	c.readAhead(ctx, first, uint64(len(p)+blockcrypt.BlockSize-1)/blockcrypt.BlockSize)
 	if within == 0 && len(p)%blockcrypt.BlockSize == 0 {
 		return c.readBlocks(ctx, first, p)
 	}

@@ -87,6 +87,7 @@ func (f *FS) readDir(ctx context.Context, dir *Inode, cookie uint64, each func(*
 		if err != nil {
 			return fmt.Errorf("list directory: %w", err)
 		}
+		f.listed(s.items)
 		for i, item := range s.items {
 			s.cookie = cookieOf(s.items, i)
 			more, err := each(s, item)

@@ -194,7 +194,7 @@ func (f *FS) checkOurs(ctx context.Context) error {
 		return fmt.Errorf("read root: %w", err)
 	}
 	if blockcrypt.Sum(data) != blockcrypt.Sum(f.rootData) {
-		err := fmt.Errorf("root was replaced by somebody else: %w", remote.ErrChanged)
+		err := f.overtaken(ctx, remote.ErrChanged)
 		f.stop(err)
 		return err
 	}

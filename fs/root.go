@@ -63,6 +63,7 @@ func (f *FS) settleFlight(ctx context.Context) error {
 		return nil
 	}
 	f.rootData, f.bare = data, true
+	f.keepHere(data)
 	f.mu.Lock()
 	f.root = f.flights[i].root
 	f.mu.Unlock()
@@ -117,7 +118,8 @@ func (f *FS) putRoot(ctx context.Context, predecessor blockcrypt.ObjRef, bare bo
 				return errLanded
 			}
 		}
-		f.stop(fmt.Errorf("root was replaced by somebody else: %w", err))
+		err = f.overtaken(ctx, err)
+		f.stop(err)
 	case err != nil && bare && !isFull(err) && data != nil:
 		f.flights = append(f.flights, flight{&next, data})
 	}
@@ -125,6 +127,7 @@ func (f *FS) putRoot(ctx context.Context, predecessor blockcrypt.ObjRef, bare bo
 		return fmt.Errorf("replace root: %w", err)
 	}
 	f.rootData, f.bare, f.flights = data, bare, nil
+	f.keepHere(data)
 	f.mu.Lock()
 	f.root = &next
 	f.mu.Unlock()

@@ -1,12 +1,15 @@
 package fs
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"envfs/blockcrypt"
 	"envfs/fs/journal"
+	"envfs/remote"
 )
 
 // judge says what it means that another root than own was chosen, or that there is something newer.
@@ -130,6 +133,8 @@ func (f *FS) judgeForeign(res *journal.Result, sv *survey) (a aliens) {
 		ours := sv.knows(x.Term, x.Tag)
 		switch {
 		case f.givenUp(x), ours && sv.older: // that is known
+		case sv.same && ours && f.pastEnd(x) && f.leftThere(x.Name):
+			f.logger.Warn("a segment of a writer that was overtaken is in the bucket; it does not count", "object", x.Name)
 		case ours && filled && f.pastEnd(x):
 			// Where the vault lies, whoever ended the term had set this aside: somebody has written since.
 			alien(x, forkIf(sv.same))
@@ -153,6 +158,17 @@ func forkIf(fork bool) error {
 		return ErrFork
 	}
 	return ErrIncomplete
+}
+
+// leftThere reports whether a segment was sent to a shared store and does not wait here: root tells alone what counts there,
+// and a writer that is overtaken learns of it only then.
+func (f *FS) leftThere(name string) bool {
+	shared, ok := f.store.(remote.Shared)
+	if !ok {
+		return false
+	}
+	here, err := shared.Unpublished(context.Background())
+	return err == nil && !slices.ContainsFunc(here, func(i remote.Info) bool { return i.Name == name })
 }
 
 // givenUp reports whether a segment holds what came after the end of a term that was given up for an older moment.

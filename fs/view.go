@@ -61,6 +61,7 @@ func (f *FS) load(ctx context.Context, m *miss) error {
 	if f.cache.get(m.hash) != nil {
 		return nil
 	}
+	f.siblings(m)
 	name := m.name()
 	value, size, err := f.fetch(ctx, m, name)
 	if err != nil {

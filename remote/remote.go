@@ -134,6 +134,14 @@ type Bounded interface {
 	Await(ctx context.Context, work <-chan error) error
 }
 
+// Ahead is a Store whose objects are far away, so that it pays to ask for them before they are needed.
+type Ahead interface {
+	// Ahead begins to fetch whole objects, none of which is ever replaced, and returns at once. It takes on as many as
+	// there is room for, from the first on, and says how many; of those that are here already nothing is fetched. What
+	// cannot be fetched is left out: who needs it then learns why. Size may be 0 where it is not known, but for extents.
+	Ahead(objects []Info) int
+}
+
 // Reserver is a Local that can hold back space of its disk, to be given back when the disk is full.
 type Reserver interface {
 	// Reserve holds size bytes back, until Release or until a writer locks the store the next time.

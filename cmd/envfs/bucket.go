@@ -96,7 +96,11 @@ func openBucket(ctx context.Context, store string, o openOptions, log *slog.Logg
 		dirs.state += "-follow"
 	}
 	away := func() bool { _, away := far.Outage(); return away }
-	s, err := cache.Open(far, cache.Options{State: dirs.state, Cache: dirs.cache, Size: o.CacheSize, StateSize: o.StateSize, Wait: o.Wait, Away: away, Log: log})
+	kept := ""
+	if !o.ReadOnly {
+		kept = dirs.state + keptSuffix
+	}
+	s, err := cache.Open(far, cache.Options{State: dirs.state, Cache: dirs.cache, Kept: kept, Size: o.CacheSize, StateSize: o.StateSize, Wait: o.Wait, Away: away, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,7 @@ var outcomes = [...]outcome{
 	{remote.ErrInUse, codeInUse, ""},
 	{keystore.ErrWrongKey, codeWrongKey, ""},
 	{fs.ErrIncomplete, codeIncomplete, "--read-only shows the newest moment that is complete; --accept-older goes on from it"},
+	{fs.ErrOvertaken, codeFork, "unmount, then `envfs sync --rescue STORE` brings back what was not published here"},
 	{fs.ErrFork, codeFork, "look at each side with --read-only --root NAME (NAME lies in the store), and copy out what you need"},
 	{fs.ErrSetBack, codeFork, "--read-only shows it; --accept-older goes on from it"},
 	{fs.ErrAhead, codeFork, "copy the other way, or to a new place"},

@@ -10,6 +10,7 @@ import (
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/mountpoint"
 	"envfs/cmd/envfs/internal/secret"
+	"envfs/cmd/envfs/internal/state"
 )
 
 // mountRequest says what to mount, where and how. It travels to the daemon through a pipe.
@@ -42,8 +43,8 @@ While the bucket is away work goes on until --state-size waits there; then write
 		Example: `  envfs mount ~/vault ~/private
   envfs mount ~/vault ~/private --keyfile ~/vault.key
   envfs mount 's3://team/vault?endpoint=https://minio.example:9000' ~/team
-  envfs mount --state-dir /srv/work --state-size 50000 --wait 1h 's3://team/vault?endpoint=...' ~/team
   envfs mount --follow 's3://team/vault?endpoint=https://minio.example:9000' ~/team-ro
+  envfs mount --state-dir /srv/work --state-size 50000 --wait 1h 's3://team/vault?endpoint=...' ~/team
   envfs mount --read-only --root roots/00000000000000000042-... ~/vault ~/before`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -130,7 +131,7 @@ func (a *app) mount(ctx context.Context, storeArg, pointArg string, req *mountRe
 // preparePoint finds out, before any secret is asked for, whether the mount is possible.
 func preparePoint(arg string, req *mountRequest) (string, error) {
 	if !req.ReadOnly {
-		if err := ownMount(req.Store); err != nil {
+		if err := ownMount(req.Store, req.Places); err != nil {
 			return "", fmt.Errorf("mount: %w", err)
 		}
 	}
@@ -148,9 +149,12 @@ func preparePoint(arg string, req *mountRequest) (string, error) {
 	return point, nil
 }
 
-// ownMount returns an error that says where a daemon of this user has the store mounted for writing, if one has.
-func ownMount(store string) error {
-	cs, err := control.Find(func(h control.Hello) bool { return h.Store == storeName(store) && !h.ReadOnly })
+// ownMount returns an error that says where a daemon of this user has the store mounted for writing, if one has. With another
+// state directory it is as good as on another machine.
+func ownMount(store string, at state.Places) error {
+	cs, err := control.Find(func(h control.Hello) bool {
+		return h.Store == storeName(store) && !h.ReadOnly && (h.StateDir == "" || h.StateDir == placeOf(store, at))
+	})
 	if err != nil {
 		return err
 	}

@@ -148,8 +148,28 @@ type openOptions struct {
 
 // open opens the vault in the store at path with the secrets, which it wipes.
 func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log *slog.Logger,
-	progress func(stage string, done, total int64)) (v *vault, err error) {
+	progress func(stage string, done, total int64)) (*vault, error) {
 	defer b.Wipe()
+	var keys *keystore.Vault
+	v, err := openBy(ctx, path, func(kf *keystore.File) (*keystore.Vault, error) {
+		var err error
+		keys, err = unlock(ctx, kf, b)
+		return keys, err
+	}, o, log, progress)
+	if err != nil && keys != nil {
+		keys.Close()
+	}
+	return v, err
+}
+
+// openWith opens the vault in the store at path with keys that stay the caller's.
+func openWith(ctx context.Context, path string, keys *keystore.Vault, o openOptions, log *slog.Logger,
+	progress func(stage string, done, total int64)) (*vault, error) {
+	return openBy(ctx, path, func(*keystore.File) (*keystore.Vault, error) { return keys, nil }, o, log, progress)
+}
+
+func openBy(ctx context.Context, path string, by func(*keystore.File) (*keystore.Vault, error), o openOptions, log *slog.Logger,
+	progress func(stage string, done, total int64)) (v *vault, err error) {
 	o.ReadOnly = o.ReadOnly || o.Root != "" || o.Follow
 	id, err := identify(o.Places)
 	if err != nil {
@@ -177,7 +197,7 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", storeName(path), err)
 	}
-	keys, err := unlock(ctx, kf, b)
+	keys, err := by(kf)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", storeName(path), err)
 	}
@@ -192,7 +212,6 @@ func open(ctx context.Context, path string, b *secret.Bundle, o openOptions, log
 		Clock: clock{}, Rand: rand.Reader, Progress: progress, Follow: o.Follow, SyncPublishes: o.SyncPublishes, PublishWait: o.Wait,
 	})
 	if err != nil {
-		keys.Close()
 		return nil, otherWriter(path, err, time.Now())
 	}
 	v = &vault{FS: f, keys: keys}

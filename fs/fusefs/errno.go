@@ -34,6 +34,7 @@ var errnos = [...]struct {
 	{fs.ErrPermission, syscall.EPERM},
 	{fs.ErrRange, syscall.ERANGE},
 	{fs.ErrStale, syscall.ESTALE},
+	{fs.ErrOvertaken, syscall.EROFS},
 	{fs.ErrDamaged, syscall.EIO}, // package fs has logged what is damaged
 	{fs.ErrStopped, syscall.EIO}, // and why it stopped
 	{context.Canceled, syscall.EINTR},

@@ -2,9 +2,9 @@
 // and is not published yet, and the cache of what was fetched. Both hold ciphertext only. The state is as precious as the
 // vault; the cache may be deleted at any time.
 //
-//	Create, Append -> state -> Publish -> shared store -> Release: from the state to the cache
+//	Create, Append -> state -> Publish -> shared store -> Release: segments from the state to what is kept
 //	Put, Replace --------------------------> shared store
-//	ReadAt, Get <- state <- cache <- shared store
+//	ReadAt, Get <- state <- kept <- cache <- shared store
 package cache
 
 import (
@@ -26,6 +26,9 @@ type Options struct {
 	State string // directory of what is not published; made if it is missing
 	Cache string // directory of what was fetched; made if it is missing
 	Size  int64  // bytes that Cache may hold
+
+	// Kept is a directory of what was published since the last fold, made if it is missing; "": none is kept.
+	Kept string
 
 	// StateSize bounds what State holds, in bytes: who would write more waits. 0: DefaultStateSize, or half of what is free
 	// there if that is less.
@@ -51,10 +54,16 @@ const (
 type Store struct {
 	far   remote.Store
 	state *dir.Store
+	at    string // directory of state
+	kept  *kept
+
+	asKnown bool // what is kept counts as lying in the shared store
+
 	gauge *gauge
 	pages *pages
 	runs  *runs
 	later *uploads
+	ahead *ahead
 }
 
 var _ remote.Bounded = (*Store)(nil)
@@ -75,11 +84,15 @@ func Open(far remote.Store, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open state: %w", err), state.Close())
 	}
+	kept, err := newKept(o.Kept)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open state: %w", err), state.Close())
+	}
 	pages, err := openPages(o.Cache, o.Size)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open cache: %w", err), state.Close())
 	}
-	return &Store{far: far, state: state, gauge: gauge, pages: pages, runs: newRuns(), later: newUploads(far)}, nil
+	return &Store{far: far, state: state, at: o.State, kept: kept, gauge: gauge, pages: pages, runs: newRuns(), later: newUploads(far), ahead: newAhead()}, nil
 }
 
 // grows reports whether objects of this name are made by Create, and so may lie in the state.
@@ -99,6 +112,7 @@ func (s *Store) Space(ctx context.Context) (remote.Space, error) { return s.stat
 
 // Close implements remote.Store. What waits for Sync is given up.
 func (s *Store) Close() error {
+	s.ahead.close()
 	s.later.close()
 	return errors.Join(s.state.Close(), s.far.Close())
 }

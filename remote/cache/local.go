@@ -121,9 +121,17 @@ func (s *Store) published(ctx context.Context, o remote.Info, data []byte) error
 	return nil
 }
 
-// Release implements remote.Shared. What is released is not put into the cache: it was read from memory and from the
+// Release implements remote.Shared. Segments are kept; the rest of what is released is not put into the cache: it was read from memory and from the
 // kernel's page cache so far, and is fetched if it is wanted again.
 func (s *Store) Release(ctx context.Context, names []string) error {
+	for _, name := range names {
+		if !s.kept.keeps(name) {
+			continue
+		}
+		if err := s.kept.take(s.at, name); err != nil {
+			return fmt.Errorf("release: %w", err)
+		}
+	}
 	if err := s.state.Delete(ctx, names...); err != nil {
 		return fmt.Errorf("release: %w", err)
 	}

@@ -132,6 +132,13 @@ func (p *pages) get(k pageKey) ([]byte, bool) {
 	return nil, false
 }
 
+// has reports whether the cache holds a page, as far as it knows.
+func (p *pages) has(k pageKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.entries[k] != nil
+}
+
 // size returns the length of a page's content, if the cache holds it.
 func (p *pages) size(k pageKey) (int64, bool) {
 	p.mu.Lock()
@@ -143,10 +150,14 @@ func (p *pages) size(k pageKey) (int64, bool) {
 	return e.Value.(*page).size - 4, true
 }
 
-// fetch gets a page by load, and keeps it. Those who want it at the same time share the request.
+// fetch returns a page, which it gets by load and keeps unless the cache holds it by now. Those who want it at the same
+// time share the request.
 func (p *pages) fetch(ctx context.Context, k pageKey, load func(ctx context.Context) ([]byte, error)) ([]byte, error) {
 	shared := context.WithoutCancel(ctx) // one who gives up does not end it for the others
 	result := p.group.DoChan(fmt.Sprintf("%x-%d", k.object, k.number), func() (any, error) {
+		if data, ok := p.get(k); ok {
+			return data, nil
+		}
 		data, err := load(shared)
 		if err != nil {
 			return nil, err
@@ -169,11 +180,10 @@ func (p *pages) fetch(ctx context.Context, k pageKey, load func(ctx context.Cont
 func (p *pages) put(k pageKey, data []byte) {
 	path := p.path(k)
 	temp := path + ".tmp"
-	content := binary.BigEndian.AppendUint32(slices.Clone(data), crc32.Checksum(data, castagnoli))
-	err := os.WriteFile(temp, content, 0o600)
+	err := writePage(temp, data)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			err = os.WriteFile(temp, content, 0o600)
+			err = writePage(temp, data)
 		}
 	}
 	if err == nil {
@@ -184,9 +194,25 @@ func (p *pages) put(k pageKey, data []byte) {
 		return
 	}
 	p.mu.Lock()
-	p.noteLocked(k, int64(len(content)))
+	p.noteLocked(k, int64(len(data)+checksumSize))
 	p.mu.Unlock()
 	p.evict()
+}
+
+// checksumSize is how much longer than its content a page's file is.
+const checksumSize = 4
+
+// writePage writes a page's file.
+func writePage(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		_, err = f.Write(binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli)))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (p *pages) noteLocked(k pageKey, size int64) {

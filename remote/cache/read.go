@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"envfs/remote"
 )
@@ -16,6 +17,9 @@ const maxWhole = 4 << 20
 func (s *Store) ReadAt(ctx context.Context, name string, p []byte, off int64) (int, error) {
 	if grows(name) {
 		n, err := s.state.ReadAt(ctx, name, p, off)
+		if errors.Is(err, remote.ErrNotExist) && off >= 0 {
+			n, err = s.kept.readAt(name, p, off)
+		}
 		if !errors.Is(err, remote.ErrNotExist) {
 			return n, err
 		}
@@ -29,43 +33,53 @@ func (s *Store) ReadAt(ctx context.Context, name string, p []byte, off int64) (i
 	done := 0
 	for done < len(p) {
 		at := off + int64(done)
-		page, err := s.page(ctx, name, at/pageSize)
+		n, length, err := s.readPage(ctx, name, at/pageSize, p[done:], int(at%pageSize))
+		done += n
 		if err != nil {
 			return done, err
 		}
-		within := at % pageSize
-		if within < int64(len(page)) {
-			done += copy(p[done:], page[within:])
-		}
-		if done < len(p) && len(page) < pageSize {
+		if done < len(p) && length < pageSize {
 			return done, io.EOF
 		}
 	}
 	return done, nil
 }
 
-// page returns a page of an object: shorter than pageSize at the object's end, empty behind it.
-func (s *Store) page(ctx context.Context, name string, number int64) ([]byte, error) {
+// readPage copies a page of an object into p, from within the page on. It returns also how long the page is: shorter than
+// pageSize at the object's end, empty behind it.
+func (s *Store) readPage(ctx context.Context, name string, number int64, p []byte, within int) (n, length int, err error) {
+	take := func(page []byte) (int, int, error) { return copy(p, page[min(within, len(page)):]), len(page), nil }
 	key := pageKey{hashOf(name), number}
 	sequential := s.runs.touch(key)
-	if data, ok := s.pages.get(key); ok {
-		return data, nil
-	}
-	if n := s.runs.under(key); n != nil {
-		if err := n.wait(ctx); err != nil {
-			return nil, err
+	run := s.runs.under(key)
+	if run == nil {
+		if page, ok := s.pages.get(key); ok {
+			return take(page)
 		}
-	} else if sequential {
-		return s.fetchRun(ctx, name, key)
 	}
-	return s.fetchPage(ctx, name, key)
+	if run == nil && sequential {
+		if run, err = s.fetchRun(ctx, name, key); err != nil {
+			return 0, 0, err
+		}
+	}
+	if run != nil {
+		defer s.runs.leave(run)
+		if err := run.wait(ctx); err != nil {
+			return 0, 0, err
+		}
+		if run.err == nil {
+			return take(run.page(number))
+		}
+	}
+	page, err := s.fetchPage(ctx, name, key)
+	if err != nil {
+		return 0, 0, err
+	}
+	return take(page)
 }
 
 // fetchPage returns a page from the cache, or fetches it.
 func (s *Store) fetchPage(ctx context.Context, name string, key pageKey) ([]byte, error) {
-	if data, ok := s.pages.get(key); ok {
-		return data, nil
-	}
 	return s.pages.fetch(ctx, key, func(ctx context.Context) ([]byte, error) {
 		data := make([]byte, pageSize)
 		n, err := s.far.ReadAt(ctx, name, data, key.number*pageSize)
@@ -78,7 +92,10 @@ func (s *Store) fetchPage(ctx context.Context, name string, key pageKey) ([]byte
 
 // Forget drops what the cache holds of an object, for who finds it damaged: what is read next is fetched anew. It
 // reports whether that was anything.
-func (s *Store) Forget(name string) bool { return s.pages.drop(hashOf(name)) }
+func (s *Store) Forget(name string) bool {
+	held := s.runs.drop(hashOf(name))
+	return s.pages.drop(hashOf(name)) || held
+}
 
 // cached reports whether an object of this name never changes, so that it may be kept.
 func cached(name string) bool { return !remote.IsReplaced(name) && remote.CheckName(name) == nil }
@@ -87,6 +104,9 @@ func cached(name string) bool { return !remote.IsReplaced(name) && remote.CheckN
 func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
 	if grows(name) {
 		data, err := s.state.Get(ctx, name, limit)
+		if errors.Is(err, remote.ErrNotExist) {
+			data, err = s.kept.get(name, limit)
+		}
 		if !errors.Is(err, remote.ErrNotExist) {
 			return data, err
 		}
@@ -119,6 +139,9 @@ func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, erro
 func (s *Store) Size(ctx context.Context, name string) (int64, error) {
 	if grows(name) {
 		n, err := s.state.Size(ctx, name)
+		if errors.Is(err, remote.ErrNotExist) {
+			n, err = s.kept.size(name)
+		}
 		if !errors.Is(err, remote.ErrNotExist) {
 			return n, err
 		}
@@ -142,6 +165,18 @@ func (s *Store) List(ctx context.Context, prefix string, fn func(remote.Info) er
 	})
 	if err != nil {
 		return err
+	}
+	var keeps []remote.Info
+	if s.asKnown {
+		if keeps, err = s.kept.names(); err != nil {
+			return fmt.Errorf("list what is kept: %w", err)
+		}
+	}
+	for _, i := range keeps {
+		if strings.HasPrefix(i.Name, prefix) && !here[i.Name] {
+			here[i.Name] = true
+			all = append(all, i)
+		}
 	}
 	for _, i := range all {
 		if err := fn(i); err != nil {

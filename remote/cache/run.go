@@ -5,31 +5,49 @@ import (
 	"io"
 	"slices"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
-// runPages is how many pages are fetched by one request when an object is read from one page to the next: 4 MiB, a whole
-// extent.
-const runPages = 32
+const (
+	// runPages is how many pages are fetched by one request when an object is read from one page to the next: a whole
+	// extent of 4 MiB, whose blocks are sealed.
+	runPages = 33
+	// maxTracked bounds of how many objects it is known where they were read last.
+	maxTracked = 1024
+	// maxRuns bounds the runs that are being fetched or put into the cache, each of which is held in memory.
+	maxRuns = 8
+	// keptRuns is how many of those that are done with stay in memory for who is about to read them.
+	keptRuns = 8
+)
 
-// maxTracked bounds of how many objects it is known where they were read last.
-const maxTracked = 1024
-
-// runs knows which objects are read from one page to the next, and which of their pages are on their way.
+// runs knows which objects are read from one page to the next, and holds the pages that were fetched in a row.
 type runs struct {
-	mu     sync.Mutex
-	last   map[nameHash]int64
-	flying map[nameHash][]*run
+	slots *semaphore.Weighted // of maxRuns
+
+	mu   sync.Mutex
+	last map[nameHash]int64
+	all  map[nameHash][]*run
+	kept []*run // in the cache by now, the oldest first
 }
 
 // run is a row of pages that one request fetches.
 type run struct {
+	object   nameHash
 	from, to int64 // to is the first page after it
 	done     chan struct{}
-	err      error // set before done is closed
+	data     []byte // set before done is closed, and not changed while there are users
+	err      error  // set before done is closed
+
+	users int  // who may look at data; guarded by runs.mu
+	gone  bool // nobody can become a user any more; guarded by runs.mu
+
+	storing sync.Mutex
+	dropped bool // it must not be put into the cache; guarded by storing
 }
 
 func newRuns() *runs {
-	return &runs{last: make(map[nameHash]int64), flying: make(map[nameHash][]*run)}
+	return &runs{slots: semaphore.NewWeighted(maxRuns), last: make(map[nameHash]int64), all: make(map[nameHash][]*run)}
 }
 
 // touch notes that a page is read. It reports whether the one before it was read last.
@@ -47,22 +65,23 @@ func (r *runs) touch(k pageKey) bool {
 	return known && k.number == last+1
 }
 
-// join returns the run under way that a page is in. If there is none it returns a new one that begins with the page, which
-// the caller must end.
-func (r *runs) join(k pageKey) (_ *run, mine bool) {
+// join returns the run that a page is in. If there is none it returns a new one of some pages that begins with the page,
+// which the caller must fetch. The caller becomes a user of it.
+func (r *runs) join(k pageKey, pages int64) (_ *run, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old := r.find(k); old != nil {
+		old.users++
 		return old, false
 	}
-	n := &run{from: k.number, to: k.number + runPages, done: make(chan struct{})}
-	r.flying[k.object] = append(r.flying[k.object], n)
+	n := &run{object: k.object, from: k.number, to: k.number + pages, done: make(chan struct{}), users: 1}
+	r.all[k.object] = append(r.all[k.object], n)
 	return n, true
 }
 
-// find returns the run under way that a page is in, if there is one. r.mu is held.
+// find returns the run that a page is in, if there is one. r.mu is held.
 func (r *runs) find(k pageKey) *run {
-	for _, old := range r.flying[k.object] {
+	for _, old := range r.all[k.object] {
 		if k.number >= old.from && k.number < old.to {
 			return old
 		}
@@ -70,61 +89,157 @@ func (r *runs) find(k pageKey) *run {
 	return nil
 }
 
-// under returns the run under way that a page is in, or nil.
+// under returns the run that a page is in, of which the caller becomes a user, or nil.
 func (r *runs) under(k pageKey) *run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.find(k)
+	n := r.find(k)
+	if n != nil {
+		n.users++
+	}
+	return n
 }
 
-func (r *runs) end(object nameHash, n *run, err error) {
+// has reports whether a page is in a run.
+func (r *runs) has(k pageKey) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n.err = err
-	close(n.done)
-	r.flying[object] = slices.DeleteFunc(r.flying[object], func(o *run) bool { return o == n })
-	if len(r.flying[object]) == 0 {
-		delete(r.flying, object)
+	return r.find(k) != nil
+}
+
+// leave ends being a user.
+func (r *runs) leave(n *run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.users--
+	n.recycle()
+}
+
+// buffers are memory for runs: new memory for each would cost more than fetching it.
+var buffers = sync.Pool{New: func() any { return new([runPages * pageSize]byte) }}
+
+// recycle gives a run's memory back if nobody can look at it any more. runs.mu is held.
+func (n *run) recycle() {
+	if n.gone && n.users == 0 && cap(n.data) == runPages*pageSize {
+		buffers.Put((*[runPages * pageSize]byte)(n.data[:cap(n.data)]))
+		n.data = nil
 	}
 }
 
-// wait returns when the run has ended.
+// remove forgets a run. r.mu is held.
+func (r *runs) remove(n *run) {
+	r.all[n.object] = slices.DeleteFunc(r.all[n.object], func(o *run) bool { return o == n })
+	if len(r.all[n.object]) == 0 {
+		delete(r.all, n.object)
+	}
+	n.gone = true
+	n.recycle()
+}
+
+// keep notes that a run is in the cache; some of the newest stay in memory.
+func (r *runs) keep(n *run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Contains(r.all[n.object], n) {
+		return // it was dropped
+	}
+	r.kept = append(r.kept, n)
+	if len(r.kept) > keptRuns {
+		r.remove(r.kept[0])
+		r.kept = slices.Delete(r.kept, 0, 1)
+	}
+}
+
+// drop forgets the runs of an object, and reports whether there were any. None of them gets into the cache any more.
+func (r *runs) drop(object nameHash) bool {
+	r.mu.Lock()
+	all := slices.Clone(r.all[object])
+	for _, n := range all {
+		r.remove(n)
+	}
+	r.kept = slices.DeleteFunc(r.kept, func(n *run) bool { return n.object == object })
+	r.mu.Unlock()
+	for _, n := range all {
+		n.storing.Lock()
+		n.dropped = true
+		n.storing.Unlock()
+	}
+	return len(all) > 0
+}
+
+// wait returns when the run was fetched, or not, which its err tells.
 func (n *run) wait(ctx context.Context) error {
 	select {
 	case <-n.done:
-		return n.err
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// fetchRun fetches a page and those after it by one request, keeps them, and returns the first. If others are doing that
-// already it waits for them.
-func (s *Store) fetchRun(ctx context.Context, name string, k pageKey) ([]byte, error) {
-	n, mine := s.runs.join(k)
-	if !mine {
-		if err := n.wait(ctx); err != nil {
-			return nil, err
-		}
-		return s.fetchPage(ctx, name, k) // it is in the cache, unless that is full
-	}
-	data := make([]byte, runPages*pageSize)
-	got, err := s.far.ReadAt(ctx, name, data, k.number*pageSize)
-	if err == io.EOF {
-		err = nil
-	}
-	if err == nil {
-		for i := int64(0); i < runPages; i++ {
-			part := data[min(int64(got), i*pageSize):min(int64(got), (i+1)*pageSize)]
-			if i > 0 && len(part) == 0 {
-				break
-			}
-			s.pages.put(pageKey{k.object, k.number + i}, part)
-		}
-	}
-	s.runs.end(k.object, n, err)
-	if err != nil {
+// page returns a page of a run that was fetched: shorter than pageSize at the object's end, empty behind it.
+func (n *run) page(number int64) []byte {
+	from := min(int64(len(n.data)), (number-n.from)*pageSize)
+	return n.data[from:min(int64(len(n.data)), from+pageSize)]
+}
+
+// fetchRun begins to fetch a page and those after it by one request, and returns the run, of which the caller becomes a
+// user. If others are doing that already it returns theirs.
+func (s *Store) fetchRun(ctx context.Context, name string, k pageKey) (*run, error) {
+	if err := s.runs.slots.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	return slices.Clone(data[:min(got, pageSize)]), nil
+	n, mine := s.runs.join(k, runPages)
+	if mine {
+		s.begin(name, n)
+	} else {
+		s.runs.slots.Release(1)
+	}
+	return n, nil
+}
+
+// begin fetches a run, for which there is a slot, and puts it into the cache, in the background.
+func (s *Store) begin(name string, n *run) {
+	s.runs.mu.Lock()
+	n.users++ // for the background
+	s.runs.mu.Unlock()
+	s.ahead.done.Go(func() {
+		defer s.runs.slots.Release(1)
+		defer s.runs.leave(n)
+		var data []byte
+		if n.to-n.from <= runPages {
+			data = buffers.Get().(*[runPages * pageSize]byte)[:(n.to-n.from)*pageSize]
+		} else {
+			data = make([]byte, (n.to-n.from)*pageSize)
+		}
+		got, err := s.far.ReadAt(s.ahead.ctx, name, data, n.from*pageSize)
+		if err == io.EOF {
+			err = nil
+		}
+		n.data, n.err = data[:got], err
+		close(n.done)
+		if err == nil {
+			s.store(n)
+			s.runs.keep(n)
+			return
+		}
+		s.runs.mu.Lock()
+		defer s.runs.mu.Unlock()
+		s.runs.remove(n) // the next one tries again
+	})
+}
+
+// store puts the pages of a run into the cache.
+func (s *Store) store(n *run) {
+	for number := n.from; number < n.to; number++ {
+		part := n.page(number)
+		if number > n.from && len(part) == 0 {
+			return
+		}
+		n.storing.Lock()
+		if !n.dropped {
+			s.pages.put(pageKey{n.object, number}, part)
+		}
+		n.storing.Unlock()
+	}
 }

@@ -177,6 +177,11 @@ type counted struct {
 func (c *counted) ReadAt(ctx context.Context, name string, p []byte, off int64) (int, error) {
 	c.reads.Add(1)
 	c.bytes.Add(int64(len(p)))
+	if c.fail != nil {
+		if err := c.fail("read", name); err != nil {
+			return 0, err
+		}
+	}
 	return c.Store.ReadAt(ctx, name, p, off)
 }
 

@@ -40,7 +40,7 @@ func (s *Store) Delete(ctx context.Context, names ...string) error {
 		if grows(name) {
 			here = append(here, name)
 		}
-		s.pages.drop(hashOf(name))
+		s.Forget(name)
 	}
 	if err := s.far.Delete(ctx, names...); err != nil {
 		return err
@@ -48,6 +48,7 @@ func (s *Store) Delete(ctx context.Context, names ...string) error {
 	if err := s.state.Delete(ctx, here...); err != nil {
 		return err
 	}
+	s.kept.drop(here)
 	s.gauge.gone(here)
 	return nil
 }
