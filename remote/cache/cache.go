@@ -101,6 +101,11 @@ func grows(name string) bool {
 	return err == nil && (n.Kind == blockcrypt.KindSegment || n.Kind == blockcrypt.KindExtent)
 }
 
+func isExtent(name string) bool {
+	n, err := blockcrypt.ParseName(name)
+	return err == nil && n.Kind == blockcrypt.KindExtent
+}
+
 // Location implements remote.Store: that of the shared store.
 func (s *Store) Location() string { return s.far.Location() }
 

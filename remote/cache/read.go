@@ -57,10 +57,14 @@ func (s *Store) readPage(ctx context.Context, name string, number int64, p []byt
 			return take(page)
 		}
 	}
-	if run == nil && sequential {
+	switch {
+	case run != nil:
+	case sequential:
 		if run, err = s.fetchRun(ctx, name, key); err != nil {
 			return 0, 0, err
 		}
+	case isExtent(name) && number < runPages && s.runs.single(key.object):
+		run = s.fetchExtent(name, key.object)
 	}
 	if run != nil {
 		defer s.runs.leave(run)

@@ -15,20 +15,31 @@ const (
 	runPages = 33
 	// maxTracked bounds of how many objects it is known where they were read last.
 	maxTracked = 1024
-	// maxRuns bounds the runs that are being fetched or put into the cache, each of which is held in memory.
-	maxRuns = 8
+	// wholeAfter is how many pages of an extent are fetched by themselves before all of it is.
+	wholeAfter = 4
+	// maxRuns bounds the runs that are being fetched, and maxStoring those that are being put into the cache. Each is held in
+	// memory. If the disk cannot keep up, the others are not put there: waiting would cost more than fetching again.
+	maxRuns    = 8
+	maxStoring = 6
 	// keptRuns is how many of those that are done with stay in memory for who is about to read them.
 	keptRuns = 8
 )
 
 // runs knows which objects are read from one page to the next, and holds the pages that were fetched in a row.
 type runs struct {
-	slots *semaphore.Weighted // of maxRuns
+	slots   *semaphore.Weighted // of maxRuns
+	storing *semaphore.Weighted // of maxStoring
 
 	mu   sync.Mutex
-	last map[nameHash]int64
+	last map[nameHash]place
 	all  map[nameHash][]*run
-	kept []*run // in the cache by now, the oldest first
+	kept []*run // done with, the oldest first
+}
+
+// place is where an object was read last, and how many of its pages were fetched by themselves.
+type place struct {
+	page    int64
+	fetched int
 }
 
 // run is a row of pages that one request fetches.
@@ -47,7 +58,7 @@ type run struct {
 }
 
 func newRuns() *runs {
-	return &runs{slots: semaphore.NewWeighted(maxRuns), last: make(map[nameHash]int64), all: make(map[nameHash][]*run)}
+	return &runs{slots: semaphore.NewWeighted(maxRuns), storing: semaphore.NewWeighted(maxStoring), last: make(map[nameHash]place), all: make(map[nameHash][]*run)}
 }
 
 // touch notes that a page is read. It reports whether the one before it was read last.
@@ -61,8 +72,21 @@ func (r *runs) touch(k pageKey) bool {
 			break
 		}
 	}
-	r.last[k.object] = k.number
-	return known && k.number == last+1
+	sequential := known && k.number == last.page+1
+	last.page = k.number
+	r.last[k.object] = last
+	return sequential
+}
+
+// single notes that a page is to be fetched by itself. It reports whether that has come to so many of an object that the
+// whole is better fetched at once: a request costs as much as some hundred KiB.
+func (r *runs) single(object nameHash) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.last[object]
+	at.fetched++
+	r.last[object] = at
+	return at.fetched >= wholeAfter
 }
 
 // join returns the run that a page is in. If there is none it returns a new one of some pages that begins with the page,
@@ -136,7 +160,7 @@ func (r *runs) remove(n *run) {
 	n.recycle()
 }
 
-// keep notes that a run is in the cache; some of the newest stay in memory.
+// keep notes that a run is done with; some of the newest stay in memory.
 func (r *runs) keep(n *run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,13 +222,31 @@ func (s *Store) fetchRun(ctx context.Context, name string, k pageKey) (*run, err
 	return n, nil
 }
 
+// fetchExtent begins to fetch a whole extent, and returns the run, of which the caller becomes a user; nil if there is no
+// slot.
+func (s *Store) fetchExtent(name string, object nameHash) *run {
+	if !s.runs.slots.TryAcquire(1) {
+		return nil
+	}
+	n, mine := s.runs.join(pageKey{object, 0}, runPages)
+	switch {
+	case mine:
+		s.begin(name, n)
+		return n
+	case n.to < runPages: // of its beginning only
+		s.runs.leave(n)
+		n = nil
+	}
+	s.runs.slots.Release(1)
+	return n
+}
+
 // begin fetches a run, for which there is a slot, and puts it into the cache, in the background.
 func (s *Store) begin(name string, n *run) {
 	s.runs.mu.Lock()
 	n.users++ // for the background
 	s.runs.mu.Unlock()
 	s.ahead.done.Go(func() {
-		defer s.runs.slots.Release(1)
 		defer s.runs.leave(n)
 		var data []byte
 		if n.to-n.from <= runPages {
@@ -216,10 +258,14 @@ func (s *Store) begin(name string, n *run) {
 		if err == io.EOF {
 			err = nil
 		}
+		s.runs.slots.Release(1)
 		n.data, n.err = data[:got], err
 		close(n.done)
 		if err == nil {
-			s.store(n)
+			if s.runs.storing.TryAcquire(1) {
+				s.store(n)
+				s.runs.storing.Release(1)
+			}
 			s.runs.keep(n)
 			return
 		}

@@ -289,6 +289,28 @@ func TestSequential(t *testing.T) {
 	}
 }
 
+// Of an extent that is read here and there, the whole is fetched after a while, and once.
+func TestHereAndThere(t *testing.T) {
+	p := newPlaces(t)
+	data := make([]byte, 4<<20+30_000)
+	for i := range data {
+		data[i] = byte(i * 31 >> 7)
+	}
+	must(t, p.open(t, 0, nil).Put(t.Context(), extent, data))
+	var c *counted
+	s := p.open(t, 0, func(s remote.Store) remote.Store { c = &counted{Store: s}; return c })
+	for i := range 500 {
+		off := i * 7919 * 4096 % (len(data) - 4096)
+		got := make([]byte, 4096)
+		if _, err := s.ReadAt(t.Context(), extent, got, int64(off)); err != nil || !bytes.Equal(got, data[off:][:4096]) {
+			t.Errorf("at %d: %v", off, err)
+		}
+	}
+	if n := c.reads.Load(); n > 8 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 // The cache holds no more than it may.
 func TestBounded(t *testing.T) {
 	ctx := t.Context()

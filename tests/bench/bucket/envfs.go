@@ -10,10 +10,6 @@ import (
 	"envfs/tests/command"
 )
 
-// durableFlags are the flags of mount with which fsync returns when all is in the bucket. While there are none, `envfs
-// sync` takes its place.
-var durableFlags []string
-
 // envfs is the real command with a vault in the bucket that a key file opens, so that no key is derived.
 type envfs struct{ vault *command.Vault }
 
@@ -26,11 +22,12 @@ func newEnvfs(e *environment) (peer, error) {
 	return &envfs{v}, nil
 }
 
-func (e *envfs) mount() error   { return e.vault.Mount(durableFlags...) }
-func (e *envfs) unmount() error { return e.vault.Unmount() }
-func (e *envfs) root() string   { return e.vault.Point }
-func (e *envfs) pids() []int    { return []int{e.vault.PID()} }
-func (e *envfs) discard() error { return e.vault.Discard() }
+func (e *envfs) mount() error        { return e.vault.Mount() }
+func (e *envfs) mountDurable() error { return e.vault.Mount("--durability=bucket") }
+func (e *envfs) unmount() error      { return e.vault.Unmount() }
+func (e *envfs) root() string        { return e.vault.Point }
+func (e *envfs) pids() []int         { return []int{e.vault.PID()} }
+func (e *envfs) discard() error      { return e.vault.Discard() }
 
 func (e *envfs) safe(context.Context) (time.Time, error) {
 	r, err := e.vault.Run("sync", e.vault.Point)

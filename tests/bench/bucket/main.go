@@ -54,11 +54,12 @@ func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if err := b.measure(ctx); err != nil {
+	err = b.measure(ctx)
+	if err != nil && ctx.Err() == nil {
 		return err
 	}
-	if o.json {
-		return b.figures.writeJSON(out)
+	if o.json { // also what there is when it is interrupted
+		return errors.Join(err, b.figures.writeJSON(out))
 	}
-	return b.figures.writeTables(out, b.about(ctx), strings.Join(args, " "))
+	return errors.Join(err, b.figures.writeTables(out, b.about(context.WithoutCancel(ctx)), strings.Join(args, " ")))
 }

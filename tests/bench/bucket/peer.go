@@ -36,6 +36,9 @@ type peer interface {
 	discard() error
 }
 
+// durable is a peer that can be mounted so that fsync returns when all is in the bucket.
+type durable interface{ mountDurable() error }
+
 // blobs is a peer that keeps no files but a row of objects, the parts of one big file.
 type blobs interface {
 	put(ctx context.Context, s *site) error

@@ -16,6 +16,7 @@ type step struct {
 	cold   bool    // begins with nothing fetched
 	warm   bool    // begins when all is listed
 	saves  bool    // it is also measured until all is in the bucket
+	fsync  work    // that makes it safe where a peer can do so by fsync
 	far    bool    // it is measured also with latency
 	own    bool    // envfs alone does it
 	hidden bool    // it is never measured
@@ -90,7 +91,7 @@ func chapters(z sizes) [][]step {
 			step{name: "read all of as many, folded, cold", unit: lab.Seconds, cold: true, far: true, own: true, work: readFiles, returned: atMost(1)},
 		),
 		{
-			{name: "write " + big, unit: lab.Megabytes, makes: true, saves: true, groups: []group{bareOnly, localOnly}, work: writeBig,
+			{name: "write " + big, unit: lab.Megabytes, makes: true, saves: true, groups: []group{bareOnly, localOnly}, work: writeBig, fsync: syncBig,
 				returned: within(2, gocryptfsLocalName), safe: within(1.2, minioName)},
 			{name: "read " + big + ", cold", unit: lab.Megabytes, cold: true, far: true, groups: []group{bareOnly}, work: readBig,
 				returned: within(1.5, minioName), distant: atLeast(300)},

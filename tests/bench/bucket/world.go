@@ -75,17 +75,25 @@ func (w *world) do(ctx context.Context, s *step, latency time.Duration) (m measu
 			return m, err
 		}
 	}
+	at := w.site
 	server := w.env.server
 	server.delay.set(latency)
 	server.counter.note(fmt.Sprintf("# %s: mount", w.name))
 	before, start := server.counter.now(), time.Now()
-	if err := w.mount(); err != nil {
+	mount, safe := w.mount, w.safe
+	if d, ok := w.peer.(durable); ok && s.fsync != nil {
+		mount = d.mountDurable
+		safe = func(ctx context.Context) (time.Time, error) {
+			_, err := s.fsync(ctx, &at)
+			return time.Now(), err
+		}
+	}
+	if err := mount(); err != nil {
 		return m, err
 	}
 	if _, ok := w.peer.(blobs); !ok {
 		m.mounted, m.asked = time.Since(start), server.counter.now().minus(before)
 	}
-	at := w.site
 	at.dir, at.peer = w.root(), w.peer
 	if err := w.guarded(ctx, func() error { return w.settle(ctx, s, &at) }); err != nil {
 		return m, err
@@ -97,9 +105,9 @@ func (w *world) do(ctx context.Context, s *step, latency time.Duration) (m measu
 		m.returned = time.Since(start)
 		server.counter.note("# returned")
 		if err == nil && s.saves {
-			var at time.Time
-			at, err = w.safe(ctx)
-			m.safe = at.Sub(start)
+			var when time.Time
+			when, err = safe(ctx)
+			m.safe = when.Sub(start)
 		}
 		return err
 	})
