@@ -126,7 +126,7 @@ type Bounded interface {
 	Shared
 
 	// Admit returns when n bytes more may wait in front: at once, or when enough was published. ErrNoSpace: the shared
-	// store has been away for as long as is to be waited for it. It may be called with no lock that publishing needs.
+	// store has been away, or has refused what was to be published, for as long as is to be waited for it. It may be called with no lock that publishing needs.
 	Admit(ctx context.Context, n int64) error
 
 	// Await returns what work returns, which needs the shared store; but ErrNoSpace once that has been away for as long as

@@ -20,6 +20,7 @@ type gauge struct {
 	away  func() bool
 	log   *slog.Logger
 	sent  atomic.Int64 // bytes that were published since Open
+	fails atomic.Bool  // the last attempt to publish has failed, although the shared store may be there
 
 	mu      sync.Mutex
 	sizes   map[string]int64 // of the objects
@@ -152,7 +153,7 @@ func (g *gauge) admit(ctx context.Context, n int64, less <-chan struct{}) error 
 		case <-less:
 		case <-p.tick(): // the disk may have space again by what others do
 			if p.over() {
-				return fmt.Errorf("%w in the state directory: the bucket has been away for %v", remote.ErrNoSpace, g.wait)
+				return fmt.Errorf("%w in the state directory: nothing could be published for %v", remote.ErrNoSpace, g.wait)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -174,7 +175,7 @@ func (s *Store) Await(ctx context.Context, work <-chan error) error {
 			return err
 		case <-p.tick():
 			if p.over() {
-				return fmt.Errorf("%w: the bucket, which has to take what waits here, has been away for %v", remote.ErrNoSpace, s.gauge.wait)
+				return fmt.Errorf("%w: what waits here has to be published first, and could not for %v", remote.ErrNoSpace, s.gauge.wait)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -182,7 +183,8 @@ func (s *Store) Await(ctx context.Context, work <-chan error) error {
 	}
 }
 
-// patience is that of one who waits. It lasts while the shared store is there, however slow it is.
+// patience is that of one who waits. It lasts while the shared store is there and takes what is published, however slow it
+// is.
 type patience struct {
 	g      *gauge
 	ticker *time.Ticker
@@ -197,7 +199,7 @@ func (p *patience) tick() <-chan time.Time { return p.ticker.C }
 func (p *patience) stop()                  { p.ticker.Stop() }
 
 func (p *patience) over() bool {
-	if !p.g.away() {
+	if !p.g.away() && !p.g.fails.Load() {
 		p.last = time.Now()
 	}
 	return p.g.wait > 0 && time.Since(p.last) >= p.g.wait

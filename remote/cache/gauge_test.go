@@ -15,12 +15,25 @@ import (
 // bounded opens a store whose state may hold 1,000 bytes.
 func bounded(t *testing.T, p places, away func() bool, wait time.Duration) *cache.Store {
 	t.Helper()
-	far, err := dir.Open(p.far, dir.Options{})
+	d, err := dir.Open(p.far, dir.Options{})
 	must(t, err)
+	far := &denying{Store: d}
 	s, err := cache.Open(far, cache.Options{State: p.state, Cache: p.cache, StateSize: 1000, Wait: wait, Away: away})
 	must(t, err)
 	t.Cleanup(func() { _ = s.Close() }) // tests may have closed it
 	return s
+}
+
+// denying is a shared store that refuses to take some objects.
+type denying struct{ remote.Store }
+
+var errDenied = errors.New("denied")
+
+func (d *denying) Put(ctx context.Context, name string, data []byte) error {
+	if name == segment {
+		return errDenied
+	}
+	return d.Store.Put(ctx, name, data)
 }
 
 // Beyond the bound of the state writers wait until something is published. They are refused when the shared store has been
@@ -70,6 +83,13 @@ func TestBoundOfTheState(t *testing.T) {
 	time.AfterFunc(time.Second, func() { done <- stuck }) // more than three times what would be waited for one that is away
 	if err := s.Await(ctx, done); err != stuck {
 		t.Errorf("slow work: %v", err)
+	}
+
+	if err := s.Publish(ctx, []remote.Info{{Name: segment, Size: 300}}); !errors.Is(err, errDenied) {
+		t.Fatal(err)
+	}
+	if err := <-waits(ctx); !errors.Is(err, remote.ErrNoSpace) {
+		t.Errorf("while publishing fails: %v", err)
 	}
 
 	admitted := waits(ctx)

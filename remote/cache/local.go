@@ -75,7 +75,9 @@ func (s *Store) Publish(ctx context.Context, objects []remote.Info) error {
 			return nil
 		})
 	}
-	return g.Wait()
+	err := g.Wait()
+	s.gauge.fails.Store(err != nil)
+	return err
 }
 
 func (s *Store) publish(ctx context.Context, o remote.Info) error {

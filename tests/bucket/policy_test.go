@@ -55,7 +55,9 @@ func looks(t *testing.T, r *rig, v *command.Vault, files map[string][]byte, reas
 	succeeds(t, v, "AES-256-GCM", "info", v.Store)
 	must(t, v.Check())
 	succeeds(t, v, "", "copy", v.Store, filepath.Join(v.Home, "copy"))
-	must(t, v.Mount("--read-only"))
+	must(t, v.Mount("--follow"))
+	compare(t, filepath.Join(v.Point, "d"), files)
+	must(t, v.Remount("--read-only"))
 	compare(t, filepath.Join(v.Point, "d"), files)
 	if err := os.WriteFile(filepath.Join(v.Point, "x"), nil, 0o644); err == nil {
 		t.Error("a file was written to a read-only mount")
