@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"envfs/remote"
 )
@@ -86,7 +87,11 @@ func (s *Store) readPage(ctx context.Context, name string, number int64, p []byt
 func (s *Store) fetchPage(ctx context.Context, name string, key pageKey) ([]byte, error) {
 	return s.pages.fetch(ctx, key, func(ctx context.Context) ([]byte, error) {
 		data := make([]byte, pageSize)
+		begun := time.Now()
 		n, err := s.far.ReadAt(ctx, name, data, key.number*pageSize)
+		if n > 0 {
+			s.runs.took(false, time.Since(begun))
+		}
 		if err == io.EOF {
 			err = nil
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -15,8 +16,10 @@ const (
 	runPages = 33
 	// maxTracked bounds of how many objects it is known where they were read last.
 	maxTracked = 1024
-	// wholeAfter is how many pages of an extent are fetched by themselves before all of it is.
-	wholeAfter = 4
+	// wholeAfter is how many pages of an extent are fetched by themselves, with the one in hand, before all of it is, until
+	// it is known how long either takes, and wholeAtLast at most.
+	wholeAfter  = 4
+	wholeAtLast = 8
 	// maxRuns bounds the runs that are being fetched, and maxStoring those that are being put into the cache. Each is held in
 	// memory. If the disk cannot keep up, the others are not put there: waiting would cost more than fetching again.
 	maxRuns    = 8
@@ -30,10 +33,12 @@ type runs struct {
 	slots   *semaphore.Weighted // of maxRuns
 	storing *semaphore.Weighted // of maxStoring
 
-	mu   sync.Mutex
-	last map[nameHash]place
-	all  map[nameHash][]*run
-	kept []*run // done with, the oldest first
+	mu    sync.Mutex
+	last  map[nameHash]place
+	page  average // how long fetching a page takes
+	whole average // how long fetching most of a run takes
+	all   map[nameHash][]*run
+	kept  []*run // done with, the oldest first
 }
 
 // place is where an object was read last, and how many of its pages were fetched by themselves.
@@ -78,15 +83,44 @@ func (r *runs) touch(k pageKey) bool {
 	return sequential
 }
 
+// average is a duration of late.
+type average time.Duration
+
+func (a *average) add(d time.Duration) {
+	if *a == 0 {
+		*a = average(d)
+	}
+	*a += (average(d) - *a) / 8
+}
+
+// took notes how long fetching a page took, or a whole run.
+func (r *runs) took(whole bool, d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if whole {
+		r.whole.add(d)
+	} else {
+		r.page.add(d)
+	}
+}
+
+// breakEven is how many pages take as long as the whole. r.mu is held.
+func (r *runs) breakEven() int {
+	if r.page <= 0 || r.whole <= 0 {
+		return wholeAfter
+	}
+	return int(min(max(1, (r.whole+r.page/2)/r.page), wholeAtLast))
+}
+
 // single notes that a page is to be fetched by itself. It reports whether that has come to so many of an object that the
-// whole is better fetched at once: a request costs as much as some hundred KiB.
+// whole had been there in the same time: then it is better fetched at once, and never takes more than twice the best.
 func (r *runs) single(object nameHash) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := r.last[object]
 	at.fetched++
 	r.last[object] = at
-	return at.fetched >= wholeAfter
+	return at.fetched >= r.breakEven()
 }
 
 // join returns the run that a page is in. If there is none it returns a new one of some pages that begins with the page,
@@ -254,7 +288,11 @@ func (s *Store) begin(name string, n *run) {
 		} else {
 			data = make([]byte, (n.to-n.from)*pageSize)
 		}
+		begun := time.Now()
 		got, err := s.far.ReadAt(s.ahead.ctx, name, data, n.from*pageSize)
+		if got > len(data)/2 {
+			s.runs.took(true, time.Since(begun))
+		}
 		if err == io.EOF {
 			err = nil
 		}

@@ -306,7 +306,7 @@ func TestHereAndThere(t *testing.T) {
 			t.Errorf("at %d: %v", off, err)
 		}
 	}
-	if n := c.reads.Load(); n > 8 {
+	if n := c.reads.Load(); n > 12 { // eight pages before the whole at most, and where one happens to follow another
 		t.Errorf("%d requests", n)
 	}
 }
