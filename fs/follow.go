@@ -158,7 +158,7 @@ func (f *FS) caughtUp(ctx context.Context) bool {
 	if f.follower == nil || f.follower.replayer == nil {
 		return false
 	}
-	before := f.shownRoot()
+	before := f.rootNow()
 	moved, err := f.CatchUp(ctx)
 	if moved {
 		select {
@@ -166,13 +166,7 @@ func (f *FS) caughtUp(ctx context.Context) bool {
 		default:
 		}
 	}
-	return err == nil && (moved || f.shownRoot() != before)
-}
-
-func (f *FS) shownRoot() *blockcrypt.Root {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.root
+	return err == nil && (moved || f.rootNow() != before)
 }
 
 // CatchUp shows what root names by now, and reports whether that is another moment than before.
