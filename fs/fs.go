@@ -189,9 +189,12 @@ type FS struct {
 	folds     atomic.Uint64
 	lastFold  atomic.Int64 // unix nanoseconds
 
-	stopLoop  context.CancelFunc
-	loopDone  sync.WaitGroup
-	wakeFold  chan struct{}
+	stopLoop context.CancelFunc
+	loopDone sync.WaitGroup
+	wakeFold chan struct{}
+
+	wakePublish chan struct{}
+
 	closeOnce sync.Once
 }
 
@@ -206,6 +209,8 @@ func newFS(o Options) *FS {
 		unsynced: make(map[*extent]bool),
 		pending:  &builder{},
 		wakeFold: make(chan struct{}, 1),
+
+		wakePublish: make(chan struct{}, 1),
 	}
 	f.buffers.New = func() any { return new([]byte) }
 	f.blocks.New = func() any { return new(block) }

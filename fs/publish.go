@@ -24,9 +24,17 @@ import (
 // publishEvery is how long what is committed waits to be published.
 const publishEvery = 2 * time.Second
 
+// So many bytes in extents are published at once, so that who waits for all of it does not wait for the first of it: much
+// less where syncs wait.
+const (
+	publishBytes     = 256 << 20
+	publishSyncBytes = 64 << 20
+)
+
 // unpublished is what only this machine has. It is empty, and nil, where the store is not shared.
 type unpublished struct {
 	extents  map[string]uint64 // those that a batch names, with their lengths; guarded by FS.mu
+	fresh    int64             // bytes that were added to extents since publishing was woken; guarded by FS.mu
 	segments map[string]bool   // live ones that root names and others can see; guarded by FS.mu
 	batch    uint64            // the last that root lets others see; guarded by rootMu
 }
@@ -39,8 +47,22 @@ type leftHere struct {
 
 // noteExtent remembers that a batch names an extent. FS.mu is held.
 func (f *FS) noteExtent(id blockcrypt.ID, x *blockcrypt.ExtentInfo) {
-	if f.shared != nil {
-		f.mine.extents[extentName(id, x)] = x.Length
+	if f.shared == nil {
+		return
+	}
+	name := extentName(id, x)
+	f.mine.fresh += int64(x.Length - f.mine.extents[name])
+	f.mine.extents[name] = x.Length
+	bound := int64(publishBytes)
+	if f.opts.SyncPublishes {
+		bound = publishSyncBytes
+	}
+	if f.mine.fresh >= bound {
+		f.mine.fresh = 0
+		select {
+		case f.wakePublish <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -393,6 +415,7 @@ func (f *FS) publishLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-f.wakePublish:
 		}
 		if f.stoppedBy() != nil {
 			return
