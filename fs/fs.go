@@ -166,7 +166,7 @@ type FS struct {
 
 	// rootMu is held by whoever replaces root, from what the new one will name to what follows from its being there: one
 	// at a time. It comes before commitMu.
-	rootMu   sync.Mutex
+	rootMu   turn
 	rootData []byte   // root as it lies on the store; guarded by rootMu
 	flights  []flight // guarded by rootMu
 	bare     bool     // root has no copy in roots/, as it only publishes; guarded by rootMu
@@ -211,6 +211,7 @@ func newFS(o Options) *FS {
 		wakeFold: make(chan struct{}, 1),
 
 		wakePublish: make(chan struct{}, 1),
+		rootMu:      newTurn(),
 	}
 	f.buffers.New = func() any { return new([]byte) }
 	f.blocks.New = func() any { return new(block) }

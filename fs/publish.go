@@ -143,14 +143,14 @@ func (f *FS) Publish(ctx context.Context) error {
 		f.foldMu.Lock()
 		defer f.foldMu.Unlock()
 	}
-	f.rootMu.Lock()
-	defer f.rootMu.Unlock()
-	return f.publishLocked(ctx)
+	return f.publishNow(ctx)
 }
 
 // publishTo publishes what is committed up to a batch. Many who wait share one publication.
 func (f *FS) publishTo(ctx context.Context, batch uint64) error {
-	f.rootMu.Lock()
+	if err := f.rootMu.LockContext(ctx); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	defer f.rootMu.Unlock()
 	if f.mine.batch >= batch {
 		return nil
@@ -264,8 +264,24 @@ func (f *FS) sent(ctx context.Context, live []blockcrypt.SegmentRef, extents map
 }
 
 // commitContext is the context of a step that is not to be broken off: without an end, but that a shared store may be away
-// for any time, so that a step there ends with ctx. Then it is not known whether it was done, and writing stops.
-func (f *FS) commitContext(ctx context.Context) context.Context {
+// for any time, so that a step there ends a while after ctx. Then it is not known whether it was done, and writing stops.
+func (f *FS) commitContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if f.shared != nil {
+		context.AfterFunc(ctx, func() {
+			late := time.AfterFunc(commitGrace, cancel)
+			context.AfterFunc(whole, func() { late.Stop() })
+		})
+	}
+	return whole, cancel
+}
+
+// commitGrace is how long a step at a shared store that is not to be broken off may take after it was.
+const commitGrace = 20 * time.Second
+
+// farContext is the context of work at the store that can be left to the next mount: on a shared one, which may be away, it
+// ends with ctx.
+func (f *FS) farContext(ctx context.Context) context.Context {
 	if f.shared != nil {
 		return ctx
 	}
@@ -318,7 +334,9 @@ func (f *FS) publishNow(ctx context.Context) error {
 	if f.shared == nil {
 		return nil
 	}
-	f.rootMu.Lock()
+	if err := f.rootMu.LockContext(ctx); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	defer f.rootMu.Unlock()
 	return f.publishLocked(ctx)
 }
@@ -397,7 +415,9 @@ func (f *FS) closeShared(ctx context.Context) error {
 	if objects <= closingFold {
 		return f.foldLocked(ctx, true)
 	}
-	f.rootMu.Lock()
+	if err := f.rootMu.LockContext(ctx); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	defer f.rootMu.Unlock()
 	if err := f.publishLocked(ctx); err != nil {
 		return err

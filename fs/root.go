@@ -189,6 +189,9 @@ func (f *FS) keepRoot(ctx context.Context, root []byte) (ref blockcrypt.ObjRef, 
 	} else if err != nil {
 		return ref, fmt.Errorf("copy root: %w", err)
 	}
+	if f.shared != nil {
+		return ref, nil // it is durable, and a sync would take the errors of what a fold has put
+	}
 	if err := f.store.Sync(ctx); err != nil {
 		return ref, fmt.Errorf("copy root: %w", err)
 	}

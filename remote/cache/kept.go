@@ -55,7 +55,9 @@ func (k *kept) put(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync() // a name that holds nothing after a power loss would hide what the shared store has
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), k.path(name))
 	}
