@@ -210,7 +210,6 @@ func (h *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 }
 
 func (c *content) write(ctx context.Context, p []byte, off uint64) (done int, err error) {
-	now := c.fs.now()
 	for done < len(p) {
 		pos := off + uint64(done)
 		n, within := pos/blockcrypt.BlockSize, int(pos%blockcrypt.BlockSize)
@@ -222,6 +221,7 @@ func (c *content) write(ctx context.Context, p []byte, off uint64) (done int, er
 			}
 			break
 		}
+		now := c.fs.now() // of each block: a flush may have taken those before, and times tell contents apart
 		copy(b[within:], part)
 		done += len(part)
 		c.size = max(c.size, off+uint64(done))

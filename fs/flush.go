@@ -229,7 +229,11 @@ func (c *content) forsake(ctx context.Context, s *saved) {
 	}
 	f := c.fs
 	f.retire(c)
-	if err := f.store.Delete(context.WithoutCancel(ctx), s.made...); err != nil {
+	drop := func(ctx context.Context, names []string) error { return f.store.Delete(ctx, names...) }
+	if f.shared != nil {
+		drop = f.shared.Release // they were never sent, and the shared store may be away
+	}
+	if err := drop(context.WithoutCancel(ctx), s.made); err != nil {
 		f.logger.Warn("extents that nothing names are left behind; the next mount removes them", "cause", err)
 	}
 	s.made = nil

@@ -26,6 +26,7 @@ type head struct {
 //	freeze -> sync journal and extents -> map pages, headers, indexes, fold record -> sync -> root -> its copy -> deletion
 type folding struct {
 	f      *FS
+	ctx    context.Context // of write, for what looks up sizes
 	number uint64
 	r      blockcrypt.R
 	epoch  uint32
@@ -91,7 +92,9 @@ func (f *FS) foldLocked(ctx context.Context, closing bool) error {
 	}
 	if fo == nil {
 		if closing {
-			f.rootMu.Lock()
+			if err := f.rootMu.LockContext(ctx); err != nil {
+				return err
+			}
 			defer f.rootMu.Unlock()
 			return f.replaceRoot(ctx, func(r *blockcrypt.Root) { f.closeTerm(r) })
 		}
@@ -108,8 +111,8 @@ func (f *FS) foldLocked(ctx context.Context, closing bool) error {
 		}
 		return fmt.Errorf("fold %d: %w", fo.number, err)
 	}
-	fo.dropSegments(whole)
-	if err := f.store.Delete(whole, fo.waste...); err != nil {
+	fo.dropSegments(f.farContext(ctx))
+	if err := f.store.Delete(f.farContext(ctx), fo.waste...); err != nil {
 		f.logger.Warn("what was written for damaged files is left behind; the next mount removes it", "cause", err)
 	}
 	f.folds.Add(1)
@@ -128,7 +131,9 @@ func (fo *folding) name(ctx context.Context, root func(*blockcrypt.Root), closin
 	f := fo.f
 	f.rootMu.Lock()
 	defer f.rootMu.Unlock()
-	err := f.replaceRoot(f.commitContext(ctx), func(r *blockcrypt.Root) {
+	commit, done := f.commitContext(ctx)
+	defer done()
+	err := f.replaceRoot(commit, func(r *blockcrypt.Root) {
 		root(r)
 		nameSegments(r, fo.visible())
 		if closing {
@@ -209,6 +214,7 @@ func (f *FS) freeze(ctx context.Context) (*folding, error) {
 // the cut because of damage is published before root names the fold, as it is behind the cut.
 func (fo *folding) write(ctx context.Context, closing bool) (func(*blockcrypt.Root), error) {
 	f := fo.f
+	fo.ctx = ctx
 	if err := f.syncNow(ctx); err != nil {
 		return nil, err
 	}
@@ -341,14 +347,14 @@ func (fo *folding) bury(name string, birth, length uint64) {
 func (fo *folding) buryHead(kind blockcrypt.Kind, id blockcrypt.ID, ref blockcrypt.Ref) {
 	if !ref.IsZero() {
 		n := blockcrypt.Name{Kind: kind, ID: id, Seq: ref.Version.Birth, R: ref.Version.R}
-		fo.bury(n.String(), n.Seq, fo.f.sizeOf(n.String()))
+		fo.bury(n.String(), n.Seq, fo.f.sizeOf(fo.ctx, n.String()))
 	}
 }
 
 func (fo *folding) buryPage(kind blockcrypt.Kind, id blockcrypt.ID, ref blockcrypt.PageRef) {
 	if !ref.IsZero() {
 		n := blockcrypt.Name{Kind: kind, ID: id, Seq: ref.Ver.Birth, R: ref.Ver.R, Extra: ref.Extra}
-		fo.bury(n.String(), n.Seq, fo.f.sizeOf(n.String()))
+		fo.bury(n.String(), n.Seq, fo.f.sizeOf(fo.ctx, n.String()))
 	}
 }
 
@@ -362,8 +368,8 @@ func (fo *folding) buryExtent(id blockcrypt.ID, x *blockcrypt.ExtentInfo) {
 }
 
 // sizeOf returns an object's length for the account of what can be reclaimed; 0 if it is not known.
-func (f *FS) sizeOf(name string) uint64 {
-	n, err := f.store.Size(context.Background(), name)
+func (f *FS) sizeOf(ctx context.Context, name string) uint64 {
+	n, err := f.store.Size(ctx, name)
 	if err != nil {
 		return 0
 	}
@@ -529,7 +535,7 @@ func (fo *folding) install() {
 // its objects go.
 func (fo *folding) abandon(ctx context.Context) {
 	f := fo.f
-	far := f.commitContext(ctx)
+	far := f.farContext(ctx)
 	ctx = context.WithoutCancel(ctx)
 	for _, x := range fo.extents {
 		x.file.Close()

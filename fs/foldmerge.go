@@ -74,7 +74,7 @@ func (fo *folding) mergeRuns(ctx context.Context, refs []blockcrypt.ObjRef) ([]b
 	size := uint64(0)
 	for _, r := range runs[from:to] {
 		for _, ref := range r.parts {
-			size += f.sizeOf(ref.Name)
+			size += f.sizeOf(ctx, ref.Name)
 		}
 	}
 	if fits, err := f.fits(ctx, f.pendingSpace()+size); err != nil || !fits {
@@ -104,7 +104,7 @@ func (fo *folding) mergeRuns(ctx context.Context, refs []blockcrypt.ObjRef) ([]b
 			out = append(out, merged...)
 		}
 		for _, old := range r.parts {
-			fo.bury(old.Name, 0, f.sizeOf(old.Name))
+			fo.bury(old.Name, 0, f.sizeOf(ctx, old.Name))
 		}
 	}
 	return out, nil

@@ -44,11 +44,12 @@ func (fo *folding) putRecord(ctx context.Context, rec *blockcrypt.FoldRecord) (b
 
 // writeRecord stores the record of a fold, and merges older ones if there are many of one tier.
 func (f *FS) writeRecord(ctx context.Context, fo *folding) (blockcrypt.ObjRef, error) {
-	runs, err := fo.mergeRuns(ctx, append([]blockcrypt.ObjRef{f.root.Fold}, f.runs...))
+	root := f.rootNow() // publishing replaces it meanwhile, but not what is asked of it here
+	runs, err := fo.mergeRuns(ctx, append([]blockcrypt.ObjRef{root.Fold}, f.runs...))
 	if err != nil {
 		return blockcrypt.ObjRef{}, err
 	}
-	rec := blockcrypt.FoldRecord{Seq: fo.number, From: fo.number, Time: f.vaultTime(f.root.Time),
+	rec := blockcrypt.FoldRecord{Seq: fo.number, From: fo.number, Time: f.vaultTime(root.Time),
 		Term: f.term.Number, Cut: fo.cut.Number, Born: fo.born, Dead: fo.dead}
 	// Parts are by name, the first of them in the fold's own record: so together they are a sorted run, too.
 	slices.SortFunc(rec.Born, func(a, b blockcrypt.Born) int { return strings.Compare(a.Name, b.Name) })

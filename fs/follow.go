@@ -39,6 +39,7 @@ type follower struct {
 	mu       sync.Mutex // one step at a time; comes before FS.mu
 	end      journal.Pos
 	replayer *replayer
+	live     bool // it is a mount's, no moment that is opened beside one
 
 	// Guarded by FS.mu.
 	changed []*Inode // files whose pages the kernel may keep although they are not true any more
@@ -154,11 +155,13 @@ func (f *FS) noteDropped(files []*Inode) {
 }
 
 // caughtUp reports whether what is shown is another moment now: an object was missing that the one before needed.
+//
+// Not while a step is at work already, which starts over if it misses something: that one would wait for itself.
 func (f *FS) caughtUp(ctx context.Context) bool {
-	if f.follower == nil || f.follower.replayer == nil {
+	if f.follower == nil || !f.follower.live || ctx.Value(stepping{}) != nil {
 		return false
 	}
-	before := f.shownRoot()
+	before := f.rootNow()
 	moved, err := f.CatchUp(ctx)
 	if moved {
 		select {
@@ -166,21 +169,39 @@ func (f *FS) caughtUp(ctx context.Context) bool {
 		default:
 		}
 	}
-	return err == nil && (moved || f.shownRoot() != before)
+	return err == nil && (moved || f.rootNow() != before)
 }
 
-func (f *FS) shownRoot() *blockcrypt.Root {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.root
+// openFollower opens a vault to follow it. What the root named that was found first may be gone because there is a newer one.
+func openFollower(ctx context.Context, o Options) (*FS, error) {
+	for try := 1; ; try++ {
+		f := newFS(o)
+		f.since = o.Clock.Now()
+		f.follower = newFollower(f.since)
+		f.keys.Store(o.Keys)
+		f.vault = vaultOf(o.Keys.File())
+		err := f.open(ctx)
+		if err == nil {
+			f.follower.live = true
+			return f, nil
+		}
+		again, gerr := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot)
+		if gerr != nil || try == catchUpTries || !newer(again, f.rootData) {
+			return nil, err
+		}
+	}
 }
+
+// stepping marks the context of a step of a follower.
+type stepping struct{}
 
 // CatchUp shows what root names by now, and reports whether that is another moment than before.
 func (f *FS) CatchUp(ctx context.Context) (moved bool, err error) {
 	fl := f.follower
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	for {
+	ctx = context.WithValue(ctx, stepping{}, true)
+	for try := 1; ; try++ {
 		began := f.clock.Now()
 		data, err := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot)
 		if err != nil {
@@ -197,10 +218,21 @@ func (f *FS) CatchUp(ctx context.Context) (moved bool, err error) {
 			return !same, nil
 		}
 		// What the root named may be gone because there is a newer one.
-		if again, gerr := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot); gerr != nil || bytes.Equal(again, data) {
+		again, gerr := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot)
+		if gerr != nil || try == catchUpTries || !newer(again, data) {
 			return false, err
 		}
 	}
+}
+
+// catchUpTries is how often in a row a root is overtaken by the next one before that is for the next look.
+const catchUpTries = 3
+
+// newer reports whether one root says that it comes after another.
+func newer(a, b []byte) bool {
+	p, err := blockcrypt.ParseRootPrefix(a)
+	q, qerr := blockcrypt.ParseRootPrefix(b)
+	return err == nil && qerr == nil && p.Seq > q.Seq
 }
 
 // moveTo shows what a root names.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -131,14 +133,20 @@ func (b *busy) step() {
 
 // A follower shows what was published, all of it and nothing else, whatever was done and however the writer folded
 // meanwhile; what it knew before goes on being what it is.
-func TestFollow(t *testing.T) {
+func TestFollow(t *testing.T) { testFollow(t, Limits{}) }
+
+// The same where nothing is kept of what is superseded, and the follower's caches are lost again and again.
+func TestFollowWithoutGrace(t *testing.T) { testFollow(t, Limits{Grace: 1}) }
+
+func testFollow(t *testing.T, limits Limits) {
 	ctx := t.Context()
+	harsh := limits.Grace != 0
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	machines := newShared(t)
 	a, b := machines("writer"), machines("follower")
-	a.mustOpen(Options{})
+	a.mustOpen(Options{Limits: limits})
 	b.mustOpen(Options{Follow: true})
 	work := &busy{t: t, f: a.fs, rng: rng}
 	type held struct {
@@ -163,16 +171,22 @@ func TestFollow(t *testing.T) {
 		case 0: // another mount goes on
 			want = dump(t, a.fs)
 			a.close()
-			a.mustOpen(Options{})
+			a.mustOpen(Options{Limits: limits})
 			work.f = a.fs
 		case 1:
 			a.kill()
-			a.mustOpen(Options{})
+			a.mustOpen(Options{Limits: limits})
 			work.f = a.fs
 			want = dump(t, a.fs)
 		}
 		if rng.IntN(3) == 0 {
 			continue // the follower sleeps
+		}
+		if harsh {
+			b.forgetAll()
+			for _, h := range holds { // which may find that what they need is gone, and then what is new
+				_, _ = b.fs.GetAttr(ctx, h.ino)
+			}
 		}
 		_, err := b.fs.CatchUp(ctx)
 		must(t, err)
@@ -198,8 +212,10 @@ func TestFollow(t *testing.T) {
 			if errors.Is(err, ErrStale) && h.file == nil {
 				continue // the kernel looks it up again
 			}
-			must(t, err)
-			if h.file != nil {
+			if !harsh {
+				must(t, err)
+			}
+			if h.file != nil && err == nil && !harsh {
 				through(t, h.file, st.Size)
 			}
 			if rng.IntN(10) == 0 {
@@ -224,6 +240,15 @@ func TestFollow(t *testing.T) {
 	b.auditFollower()
 	b.close()
 	a.close()
+}
+
+// forgetAll drops all that the machine's caches hold.
+func (m *machine) forgetAll() {
+	m.t.Helper()
+	m.fs.mu.Lock()
+	m.fs.cache = newCache(m.fs.opts.Limits.Cache)
+	m.fs.mu.Unlock()
+	must(m.t, os.RemoveAll(filepath.Join(m.dir, "cache")))
 }
 
 // auditFollower checks that what refers to directories is counted right: without inodes only the journal's are known.

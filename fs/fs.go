@@ -166,7 +166,7 @@ type FS struct {
 
 	// rootMu is held by whoever replaces root, from what the new one will name to what follows from its being there: one
 	// at a time. It comes before commitMu.
-	rootMu   sync.Mutex
+	rootMu   turn
 	rootData []byte   // root as it lies on the store; guarded by rootMu
 	flights  []flight // guarded by rootMu
 	bare     bool     // root has no copy in roots/, as it only publishes; guarded by rootMu
@@ -189,9 +189,12 @@ type FS struct {
 	folds     atomic.Uint64
 	lastFold  atomic.Int64 // unix nanoseconds
 
-	stopLoop  context.CancelFunc
-	loopDone  sync.WaitGroup
-	wakeFold  chan struct{}
+	stopLoop context.CancelFunc
+	loopDone sync.WaitGroup
+	wakeFold chan struct{}
+
+	wakePublish chan struct{}
+
 	closeOnce sync.Once
 }
 
@@ -206,6 +209,9 @@ func newFS(o Options) *FS {
 		unsynced: make(map[*extent]bool),
 		pending:  &builder{},
 		wakeFold: make(chan struct{}, 1),
+
+		wakePublish: make(chan struct{}, 1),
+		rootMu:      newTurn(),
 	}
 	f.buffers.New = func() any { return new([]byte) }
 	f.blocks.New = func() any { return new(block) }

@@ -19,6 +19,7 @@ func (f *FS) ChangeKeys(ctx context.Context, edit func(*keystore.Vault) (*keysto
 	if err := f.writable(); err != nil {
 		return err
 	}
+	wait := ctx // for a shared store that is away
 	ctx = context.WithoutCancel(ctx)
 	if err := f.flushAll(ctx); err != nil {
 		return err
@@ -29,7 +30,9 @@ func (f *FS) ChangeKeys(ctx context.Context, edit func(*keystore.Vault) (*keysto
 	}
 	f.foldMu.Lock()
 	defer f.foldMu.Unlock()
-	f.rootMu.Lock()
+	if err := f.rootMu.LockContext(wait); err != nil {
+		return fmt.Errorf("change keys: %w", err)
+	}
 	defer f.rootMu.Unlock()
 	old := f.keyring()
 	next, err := edit(old)
@@ -44,7 +47,7 @@ func (f *FS) ChangeKeys(ctx context.Context, edit func(*keystore.Vault) (*keysto
 		return fmt.Errorf("store the key file: %w", err)
 	}
 	if f.shared != nil { // so that little is left to be sent while nothing can be committed, and a store that is away is waited for here
-		if err := f.publishLocked(ctx); err != nil {
+		if err := f.publishLocked(wait); err != nil {
 			return err
 		}
 	}

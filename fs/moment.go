@@ -1,9 +1,11 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"envfs/blockcrypt"
 )
@@ -27,6 +29,7 @@ func (f *FS) reopen(ctx context.Context) error {
 	m.findMoved()
 	for {
 		files := m.unplaced()
+		slices.SortFunc(files, func(a, b known) int { return bytes.Compare(a.spot.in[:], b.spot.in[:]) }) // so that their objects are loaded once
 		for i := range files {
 			if err := m.place(ctx, &files[i]); err != nil {
 				return err
@@ -55,6 +58,7 @@ type moving struct {
 	at      map[blockcrypt.ID]spot              // where the entries of the files that f knows lie in next
 	entries map[blockcrypt.ID]*blockcrypt.Entry // what those say; nil: the file is gone
 	last    map[blockcrypt.ID]*blockcrypt.Entry // what f says of those that are gone and open
+	asked   map[blockcrypt.ID]bool              // those of which last was asked
 	moved   map[blockcrypt.ID]spot              // what next's journal has placed
 }
 
@@ -83,7 +87,7 @@ type level struct {
 
 // findMoved notes where the journal behind next's tree has put files.
 func (m *moving) findMoved() {
-	m.moved, m.last = make(map[blockcrypt.ID]spot), make(map[blockcrypt.ID]*blockcrypt.Entry)
+	m.moved, m.last, m.asked = make(map[blockcrypt.ID]spot), make(map[blockcrypt.ID]*blockcrypt.Entry), make(map[blockcrypt.ID]bool)
 	for id, dd := range m.next.active.dirs {
 		dd.names.Ascend(func(item dirent) bool {
 			if e := item.entry; e != nil && e.Type != blockcrypt.TypeLinkRef {
@@ -152,6 +156,7 @@ func (m *moving) place(ctx context.Context, k *known) error {
 	}
 	m.entries[k.id] = nil
 	if k.open { // whoever has it open goes on reading what it was
+		m.asked[k.id] = true
 		_ = m.f.view(ctx, func() error {
 			e, err := m.f.entry(k.ino)
 			if err == nil {
@@ -191,8 +196,13 @@ func (m *moving) finish() bool {
 	f, n := m.f, m.next
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for id := range f.inodes {
-		if _, done := m.entries[id]; !done {
+	for id, ino := range f.inodes {
+		e, done := m.entries[id]
+		if done && e == nil && ino.content != nil && ino.ghost == nil && !m.asked[id] { // it was opened since
+			delete(m.entries, id)
+			done = false
+		}
+		if !done {
 			return false
 		}
 	}

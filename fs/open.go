@@ -29,10 +29,10 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 	if o.RootName != "" || o.Follow {
 		o.ReadOnly = true
 	}
-	f := newFS(o)
 	if o.Follow {
-		f.follower = newFollower(o.Clock.Now())
+		return openFollower(ctx, o)
 	}
+	f := newFS(o)
 	f.since = o.Clock.Now()
 	f.keys.Store(o.Keys)
 	f.vault = vaultOf(o.Keys.File())
@@ -313,10 +313,10 @@ func (f *FS) dropRefused() (files int) {
 }
 
 func (f *FS) closeWriting(ctx context.Context) error {
-	lost := f.Sync(ctx)
+	lost := f.SyncHere(ctx)
 	if isFull(lost) { // try what a fold gives back
 		if err := f.makeRoom(ctx); err == nil {
-			lost = f.Sync(ctx)
+			lost = f.SyncHere(ctx)
 		}
 	}
 	if lost != nil && !isFull(lost) && !harms(lost) {

@@ -24,9 +24,17 @@ import (
 // publishEvery is how long what is committed waits to be published.
 const publishEvery = 2 * time.Second
 
+// So many bytes in extents are published at once, so that who waits for all of it does not wait for the first of it: much
+// less where syncs wait.
+const (
+	publishBytes     = 256 << 20
+	publishSyncBytes = 64 << 20
+)
+
 // unpublished is what only this machine has. It is empty, and nil, where the store is not shared.
 type unpublished struct {
 	extents  map[string]uint64 // those that a batch names, with their lengths; guarded by FS.mu
+	fresh    int64             // bytes that were added to extents since publishing was woken; guarded by FS.mu
 	segments map[string]bool   // live ones that root names and others can see; guarded by FS.mu
 	batch    uint64            // the last that root lets others see; guarded by rootMu
 }
@@ -39,8 +47,22 @@ type leftHere struct {
 
 // noteExtent remembers that a batch names an extent. FS.mu is held.
 func (f *FS) noteExtent(id blockcrypt.ID, x *blockcrypt.ExtentInfo) {
-	if f.shared != nil {
-		f.mine.extents[extentName(id, x)] = x.Length
+	if f.shared == nil {
+		return
+	}
+	name := extentName(id, x)
+	f.mine.fresh += int64(x.Length - f.mine.extents[name])
+	f.mine.extents[name] = x.Length
+	bound := int64(publishBytes)
+	if f.opts.SyncPublishes {
+		bound = publishSyncBytes
+	}
+	if f.mine.fresh >= bound {
+		f.mine.fresh = 0
+		select {
+		case f.wakePublish <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -121,14 +143,14 @@ func (f *FS) Publish(ctx context.Context) error {
 		f.foldMu.Lock()
 		defer f.foldMu.Unlock()
 	}
-	f.rootMu.Lock()
-	defer f.rootMu.Unlock()
-	return f.publishLocked(ctx)
+	return f.publishNow(ctx)
 }
 
 // publishTo publishes what is committed up to a batch. Many who wait share one publication.
 func (f *FS) publishTo(ctx context.Context, batch uint64) error {
-	f.rootMu.Lock()
+	if err := f.rootMu.LockContext(ctx); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	defer f.rootMu.Unlock()
 	if f.mine.batch >= batch {
 		return nil
@@ -242,8 +264,24 @@ func (f *FS) sent(ctx context.Context, live []blockcrypt.SegmentRef, extents map
 }
 
 // commitContext is the context of a step that is not to be broken off: without an end, but that a shared store may be away
-// for any time, so that a step there ends with ctx. Then it is not known whether it was done, and writing stops.
-func (f *FS) commitContext(ctx context.Context) context.Context {
+// for any time, so that a step there ends a while after ctx. Then it is not known whether it was done, and writing stops.
+func (f *FS) commitContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if f.shared != nil {
+		context.AfterFunc(ctx, func() {
+			late := time.AfterFunc(commitGrace, cancel)
+			context.AfterFunc(whole, func() { late.Stop() })
+		})
+	}
+	return whole, cancel
+}
+
+// commitGrace is how long a step at a shared store that is not to be broken off may take after it was.
+const commitGrace = 20 * time.Second
+
+// farContext is the context of work at the store that can be left to the next mount: on a shared one, which may be away, it
+// ends with ctx.
+func (f *FS) farContext(ctx context.Context) context.Context {
 	if f.shared != nil {
 		return ctx
 	}
@@ -296,7 +334,9 @@ func (f *FS) publishNow(ctx context.Context) error {
 	if f.shared == nil {
 		return nil
 	}
-	f.rootMu.Lock()
+	if err := f.rootMu.LockContext(ctx); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	defer f.rootMu.Unlock()
 	return f.publishLocked(ctx)
 }
@@ -375,7 +415,9 @@ func (f *FS) closeShared(ctx context.Context) error {
 	if objects <= closingFold {
 		return f.foldLocked(ctx, true)
 	}
-	f.rootMu.Lock()
+	if err := f.rootMu.LockContext(ctx); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	defer f.rootMu.Unlock()
 	if err := f.publishLocked(ctx); err != nil {
 		return err
@@ -393,6 +435,7 @@ func (f *FS) publishLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-f.wakePublish:
 		}
 		if f.stoppedBy() != nil {
 			return

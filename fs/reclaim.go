@@ -70,7 +70,7 @@ func (g *graveyard) remove() {
 // bury takes in what a finished fold has superseded.
 func (f *FS) bury(fo *folding) {
 	f.runs = fo.runs
-	p := plot{fold: fo.number, at: goTime(f.root.Time)}
+	p := plot{fold: fo.number, at: goTime(f.rootNow().Time)}
 	for _, d := range fo.dead {
 		p.names = append(p.names, d.Name)
 		p.size += int64(d.Length)

@@ -104,6 +104,9 @@ func (f *FS) replay(ctx context.Context, last *blockcrypt.FoldRecord, sv *survey
 		return nil, err
 	}
 	if f.follower != nil {
+		if f.root.Last.Length > 0 && result.End.Hash != f.root.Last.EndHash {
+			return nil, fmt.Errorf("replay journal: %w: %w", ErrDamaged, errNotThere)
+		}
 		f.follower.end = result.End
 	}
 	return &replayed{result}, nil

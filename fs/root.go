@@ -16,6 +16,13 @@ func rootObject(p *blockcrypt.RootPrefix, data []byte) blockcrypt.ObjRef {
 	return blockcrypt.ObjRef{Name: p.Name().String(), Hash: blockcrypt.Sum(data)}
 }
 
+// rootNow returns the root that f knows, which is never changed once it is there.
+func (f *FS) rootNow() *blockcrypt.Root {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.root
+}
+
 // replaceRoot makes edit's changes to the root and puts it in the place of the one on the store: the commit of folds,
 // terms and key changes. rootMu is held. A root that is not the one we know stops writing: somebody else wrote it. After
 // ErrNoSpace the old root is there, and edit may have been called.
@@ -181,6 +188,9 @@ func (f *FS) keepRoot(ctx context.Context, root []byte) (ref blockcrypt.ObjRef, 
 		}
 	} else if err != nil {
 		return ref, fmt.Errorf("copy root: %w", err)
+	}
+	if f.shared != nil {
+		return ref, nil // it is durable, and a sync would take the errors of what a fold has put
 	}
 	if err := f.store.Sync(ctx); err != nil {
 		return ref, fmt.Errorf("copy root: %w", err)

@@ -202,11 +202,22 @@ func (f *FS) Sync(ctx context.Context) error {
 	if f.readOnly {
 		return nil
 	}
+	if err := f.SyncHere(ctx); err != nil || !f.opts.SyncPublishes {
+		return err
+	}
+	return f.syncFor(context.WithoutCancel(ctx))
+}
+
+// SyncHere is Sync that does not wait for a shared store, whatever Options.SyncPublishes says.
+func (f *FS) SyncHere(ctx context.Context) error {
+	if f.readOnly {
+		return nil
+	}
 	ctx = context.WithoutCancel(ctx)
 	if err := f.flushAll(ctx); err != nil {
 		return err
 	}
-	if err := f.syncFor(ctx); err != nil {
+	if err := f.syncNow(ctx); err != nil {
 		return err
 	}
 	return f.unsavable()

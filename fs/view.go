@@ -331,7 +331,11 @@ func (f *FS) entry(ino *Inode) (*blockcrypt.Entry, error) {
 		return ino.ghost, nil
 	}
 	if ino.self != nil {
-		return f.dirEntry(ino.self)
+		e, err := f.dirEntry(ino.self)
+		if f.follower != nil && (err == ErrNotExist || err == nil && e.ID != ino.id) {
+			return nil, ErrStale // others have moved it, or removed it
+		}
+		return e, err
 	}
 	return f.findID(ino.in, ino.h, ino.id)
 }

@@ -63,7 +63,7 @@ func (s *service) sync(ctx context.Context, reply func(control.Reply)) error {
 		sent = s.vault.bucket.Usage().Sent
 	}
 	defer s.watch(reply)()
-	if err := s.vault.Sync(ctx); err != nil {
+	if err := s.vault.SyncHere(ctx); err != nil {
 		return err
 	}
 	if err := s.vault.Publish(ctx); err != nil {

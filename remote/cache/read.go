@@ -103,6 +103,10 @@ func (s *Store) fetchPage(ctx context.Context, name string, key pageKey) ([]byte
 // reports whether that was anything.
 func (s *Store) Forget(name string) bool {
 	held := s.runs.drop(hashOf(name))
+	if _, err := s.kept.size(name); err == nil {
+		s.kept.drop([]string{name})
+		held = true
+	}
 	return s.pages.drop(hashOf(name)) || held
 }
 
