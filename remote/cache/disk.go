@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -10,7 +12,7 @@ import (
 
 // Disk is where the state and what is kept lie, in directories that are named as the machine names them.
 type Disk interface {
-	// At returns a directory, which is made if it is missing; those above it may be made, too.
+	// At returns a directory, which is made if it is missing, durably; those above it may be made, too.
 	At(path string) (dir.FS, error)
 
 	// Leave ends the use of what At has returned.
@@ -32,6 +34,13 @@ type machine struct{}
 
 func (machine) At(path string) (dir.FS, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	above, err := dir.OpenOS(filepath.Dir(path))
+	if err == nil {
+		err = errors.Join(above.SyncDir(""), above.Close())
+	}
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		return nil, err
 	}
 	return dir.OpenOS(path)

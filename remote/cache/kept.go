@@ -32,7 +32,11 @@ func openKept(disk Disk, at string) (*kept, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := files.Mkdir(segmentDir); err != nil && !errors.Is(err, fs.ErrExist) {
+	err = files.Mkdir(segmentDir)
+	if err == nil {
+		err = files.SyncDir("")
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, errors.Join(err, disk.Leave(files))
 	}
 	return &kept{files, disk, at}, nil
@@ -66,7 +70,8 @@ func (k *kept) take(stateDir, name string) error {
 	return err
 }
 
-// put writes an object so that it is there whole or not at all.
+// put writes an object so that what is there after a power loss is it or what was there before, whole: without a root that
+// can be read nothing of what is here can be brought back.
 func (k *kept) put(name string, data []byte) error {
 	temp := ".new-" + path.Base(name)
 	if err := k.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -76,7 +81,9 @@ func (k *kept) put(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(data, 0)
+	if _, err = f.WriteAt(data, 0); err == nil {
+		err = f.Datasync()
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = k.Rename(temp, name)
 	}
@@ -177,6 +184,9 @@ func (s *Store) Keep(ctx context.Context, segments []string) error {
 			return fmt.Errorf("keep %s: %w", name, err)
 		}
 	}
+	if err := s.kept.SyncDir(segmentDir); err != nil { // the vault may have them no more when they are wanted
+		return fmt.Errorf("keep journal segments: %w", err)
+	}
 	return nil
 }
 
@@ -188,7 +198,11 @@ func (s *Store) KeepRoot(data []byte) error {
 	if s.kept == nil {
 		return nil
 	}
-	if err := s.kept.put(blockcrypt.RootName, data); err != nil {
+	err := s.kept.put(blockcrypt.RootName, data)
+	if err == nil {
+		err = s.kept.SyncDir("") // before a fold deletes what only an older one needs
+	}
+	if err != nil {
 		return fmt.Errorf("keep root: %w", err)
 	}
 	return nil
