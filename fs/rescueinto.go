@@ -142,7 +142,7 @@ func (t *IntoVault) Link(ctx context.Context, old, at string) error {
 			return err
 		}
 		defer t.FS.Forget(file, 1)
-		if st.Type != blockcrypt.TypeRegular {
+		if st.Type == blockcrypt.TypeDirectory {
 			return ErrInvalid
 		}
 		return t.in(ctx, at, func(dir *Inode, name string) error {
