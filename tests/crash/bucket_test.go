@@ -3,6 +3,7 @@ package crash
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -26,7 +27,7 @@ func TestBucket(t *testing.T) {
 	for worker := range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
 			for run := uint64(worker); time.Since(began) < *bucketFlag; run += uint64(runtime.GOMAXPROCS(0)) {
-				n, err := bringToEnds(t, seed, run)
+				n, err := bringToEnds(t, began, seed, run)
 				ends.Add(int64(n))
 				if err != nil {
 					return fmt.Errorf("seed: -crash.seed=%d run %d: %w", seed, run, err)
@@ -42,7 +43,7 @@ func TestBucket(t *testing.T) {
 	t.Logf("%d ends of %d runs", ends.Load(), runs.Load())
 }
 
-func bringToEnds(t *testing.T, seed, run uint64) (ends int, err error) {
+func bringToEnds(t *testing.T, began time.Time, seed, run uint64) (ends int, err error) {
 	v, err := newVoyage(t.Context(), t.TempDir(), seed, run)
 	if err != nil {
 		return 0, err
@@ -53,10 +54,14 @@ func bringToEnds(t *testing.T, seed, run uint64) (ends int, err error) {
 		}
 	}
 	j := newJudge(v, source(seed, run, 6).Uint64())
-	for at := 1; at <= len(j.tape.events); at++ {
-		if err := j.crashAt(at, uint64(at)); err != nil {
-			return at, err
+	for _, at := range rand.New(source(seed, run, 7)).Perm(len(j.tape.events)) {
+		if time.Since(began) > *bucketFlag && ends > 0 {
+			break
 		}
+		if err := j.crashAt(at+1, uint64(at)); err != nil {
+			return ends, err
+		}
+		ends++
 	}
-	return len(j.tape.events), nil
+	return ends, nil
 }

@@ -41,7 +41,7 @@ type machine struct {
 
 // machine returns one with a disk of its own, that has not opened the vault yet.
 func (w *world) machine(id int, m *memfs.FS, t *tree) *machine {
-	seeds := append(append([]uint64{}, w.seeds...), uint64(id))
+	seeds := append(append([]uint64{}, w.seeds...), uint64(100+id))
 	a := &machine{w: w, id: id, disk: disk{m}, before: t, hook: new(sync.Mutex)}
 	a.session = &session{ctx: w.ctx, opener: w.opener, stage: &stage{FS: m}, clock: w.clock, limits: w.limits, tree: t,
 		rnd: seeded(seeds...), rng: rand.New(source(append(seeds, 1)...)), shared: a}

@@ -116,7 +116,7 @@ func (v *voyage) reign(acts int) error {
 			list = v.sharedEvents()
 		}
 		if err := a.draw(list); err != nil {
-			return err
+			return fmt.Errorf("%w\nafter %v", err, a.hist.last(12))
 		}
 		if n == acts/2 && last != nil {
 			if err := v.wakes(last); err != nil {

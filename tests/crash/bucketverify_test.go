@@ -110,7 +110,9 @@ func (j *judge) crash(c *cut, rng *rand.Rand, number uint64) error {
 		turns = append(turns, func() error { return j.goesOn(w, c, a, mode, rng) }, func() error { return j.takenOver(w, c, a, mode, rng, shown) })
 		if writer > 0 {
 			last := j.machines[rng.IntN(writer)]
-			turns = append(turns, func() error { return j.comesBack(w, c, last, mode, rng, shown, nil) })
+			turns = append(turns, func() error {
+				return j.comesBack(w, c, last, mode, rng, shown, j.machines[last.id+1].hist.steps[0].tree)
+			})
 		}
 	}
 	return turns[rng.IntN(len(turns))]()
@@ -307,8 +309,7 @@ func (j *judge) takenOver(w *world, c *cut, a *machine, mode memfs.Mode, rng *ra
 	return j.comesBack(w, c, a, mode, rng, b.tree, shown)
 }
 
-// comesBack has a machine mount that was overtaken. published is what it had published, if that is known; now what the vault
-// holds.
+// comesBack has a machine mount that was overtaken. published is what it had published, now what the vault holds.
 func (j *judge) comesBack(w *world, c *cut, a *machine, mode memfs.Mode, rng *rand.Rand, now, published *tree) error {
 	fail := func(what string, err error) error {
 		return fmt.Errorf("machine %d, overtaken, %s: %s: %w", a.id, modeName(mode), what, err)
@@ -321,10 +322,8 @@ func (j *judge) comesBack(w *world, c *cut, a *machine, mode memfs.Mode, rng *ra
 		if err := b.verify(); err != nil {
 			return fail("mounted", err)
 		}
-		if published != nil {
-			if _, _, err := a.hist.match(published, p, power); err != nil {
-				return fail("mounted as if nothing were lost", err)
-			}
+		if _, _, err := a.hist.match(published, p, power); err != nil {
+			return fail("mounted as if nothing were lost", err)
 		}
 		return b.store.Close()
 	}
@@ -398,10 +397,8 @@ func isRescued(was, now, published, got *tree) error {
 	const base = "/rescued/here"
 	had := make(map[uint64]bool)
 	for _, t := range []*tree{now, published} {
-		if t != nil {
-			for _, id := range t.names {
-				had[t.inodes[id].data.sum()] = true
-			}
+		for _, id := range t.names {
+			had[t.inodes[id].data.sum()] = true
 		}
 	}
 	for path := range now.names {
