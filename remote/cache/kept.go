@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"envfs/blockcrypt"
 	"envfs/remote"
@@ -211,7 +212,7 @@ func (a *asKnown) Size(ctx context.Context, name string) (int64, error) {
 
 func (a *asKnown) List(ctx context.Context, prefix string, fn func(remote.Info) error) error {
 	return a.Store.List(ctx, prefix, func(i remote.Info) error {
-		if n, err := blockcrypt.ParseName(i.Name); err == nil && n.Kind == blockcrypt.KindOldRoot {
+		if strings.HasPrefix(i.Name, blockcrypt.RootName) && i.Name != blockcrypt.RootName { // copies, and what a sync tool left
 			return nil
 		}
 		return fn(i)
