@@ -285,3 +285,47 @@ func TestRescueOwner(t *testing.T) {
 	}
 	a.close()
 }
+
+// What is durable here and not published is not remembered as what the vault is to have: when it was set aside, the vault opens.
+func TestRescuePin(t *testing.T) {
+	a, lost, _ := lose(t, func(*machine) {}, func(a *machine) {
+		for i := range 20 {
+			a.write("f", pattern(10, byte(i)))
+			must(t, a.fs.Sync(t.Context()))
+		}
+		a.fs.pinDurable()
+	}, nil)
+	_, tree, err := a.rescued(lost)
+	must(t, err)
+	if len(tree) != 1 {
+		t.Errorf("brought back: %q", tree)
+	}
+	a.close()
+}
+
+// What another machine gave up for an older moment, and this one has still, is told of and can be brought back.
+func TestRescueGivenUp(t *testing.T) {
+	ctx := t.Context()
+	machines := newShared(t)
+	a, b := machines("a"), machines("b")
+	a.mustOpen(Options{})
+	a.write("f", pattern(10, 1))
+	must(t, a.fs.Publish(ctx))
+	a.write("f", pattern(10, 2))
+	must(t, a.fs.Sync(ctx))
+	a.kill()
+	b.mustOpen(Options{Takeover: true})
+	b.fs.rootMu.Lock()
+	must(t, b.fs.replaceRoot(ctx, func(r *blockcrypt.Root) {
+		for i := range r.Terms {
+			if r.Terms[i].Host == "a" {
+				giveUp(&r.Terms[i], 1)
+			}
+		}
+	}))
+	b.fs.rootMu.Unlock()
+	b.close()
+	if err := a.open(Options{}); !errors.Is(err, ErrOvertaken) {
+		t.Errorf("open: %v", err)
+	}
+}
