@@ -1,15 +1,18 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"envfs/blockcrypt"
+	"envfs/remote"
 )
 
 // lose has a publish what published does, do what later does, and be overtaken; it returns a, open again, and what it
@@ -328,4 +331,86 @@ func TestRescueGivenUp(t *testing.T) {
 	if err := a.open(Options{}); !errors.Is(err, ErrOvertaken) {
 		t.Errorf("open: %v", err)
 	}
+}
+
+// A directory of which a part is gone is named; what the journal speaks of in it comes back.
+func TestRescueDirectoryGone(t *testing.T) {
+	ctx := t.Context()
+	var id blockcrypt.ID
+	a, lost, _ := lose(t, func(a *machine) {
+		a.rig().mkdir("d")
+		a.write("d/still", pattern(10, 1))
+		must(t, a.fs.Fold(ctx))
+	}, func(a *machine) {
+		id = a.at("d").id
+		a.write("d/new", pattern(10, 2))
+		a.write("z", pattern(10, 3))
+	}, func(a *machine, _ string) {
+		must(t, filepath.WalkDir(a.far, func(name string, d fs.DirEntry, err error) error {
+			rel, _ := filepath.Rel(a.far, name)
+			if n, perr := blockcrypt.ParseName(filepath.ToSlash(rel)); perr == nil && n.ID == id && n.Kind == blockcrypt.KindIndex {
+				return os.Remove(name)
+			}
+			return err
+		}))
+	})
+	res, err := Rescue(ctx, lost, a.fs, &IntoVault{FS: a.fs, Base: "rescued/here"})
+	must(t, err)
+	if !slices.Equal(res.Unreadable, []string{"/d"}) || res.Files != 2 {
+		t.Errorf("%+v", res)
+	}
+	for name, want := range map[string][]byte{"d/new": pattern(10, 2), "z": pattern(10, 3)} {
+		if got := a.rig().read("rescued/here/" + name); !bytes.Equal(got, want) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	a.close()
+}
+
+// A bucket that is away has damaged nothing: the rescue ends, and nothing is given up.
+func TestRescueAway(t *testing.T) {
+	ctx := t.Context()
+	machines := newShared(t)
+	a, b := machines("a"), machines("b")
+	var away atomic.Bool
+	a.wrap = func(s remote.Store) remote.Store { return &awayExtents{s, &away} }
+	a.mustOpen(Options{})
+	a.write("large", pattern(400_000, 1))
+	must(t, a.fs.Publish(ctx))
+	a.rig().writeAt("large", []byte("changed"), 100_000)
+	must(t, a.fs.Sync(ctx))
+	want := dump(t, a.fs)
+	a.kill()
+	b.mustOpen(Options{Takeover: true})
+	b.close()
+	if err := a.open(Options{}); !errors.Is(err, ErrOvertaken) {
+		t.Fatalf("open after being overtaken: %v", err)
+	}
+	lost := a.setAside()
+	a.mustOpen(Options{})
+	away.Store(true)
+	if res, err := Rescue(ctx, lost, a.fs, &IntoVault{FS: a.fs, Base: "rescued/here"}); !errors.Is(err, errCutOff) || res != nil {
+		t.Errorf("%+v, %v", res, err)
+	}
+	away.Store(false)
+	res, tree, err := a.rescued(lost)
+	must(t, err)
+	if len(res.Unreadable) > 0 || tree["large"] != want["/large"] {
+		t.Errorf("%+v: %q", res, tree)
+	}
+	must(t, lost.Close(ctx))
+	a.close()
+}
+
+// awayExtents is a store that cannot be asked for extents while away says so.
+type awayExtents struct {
+	remote.Store
+	away *atomic.Bool
+}
+
+func (s *awayExtents) ReadAt(ctx context.Context, name string, p []byte, off int64) (int, error) {
+	if n, err := blockcrypt.ParseName(name); err == nil && n.Kind == blockcrypt.KindExtent && s.away.Load() {
+		return 0, errCutOff
+	}
+	return s.Store.ReadAt(ctx, name, p, off)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"envfs/keystore"
+	"envfs/remote"
 	remotecache "envfs/remote/cache"
 	remotedir "envfs/remote/dir"
 )
@@ -36,8 +37,12 @@ func (m *machine) setAsideAs(edit func(aside string)) *FS {
 	if edit != nil {
 		edit(aside)
 	}
+	var far remote.Store
 	far, err := remotedir.Open(m.far, remotedir.Options{})
 	must(t, err)
+	if m.wrap != nil {
+		far = m.wrap(far)
+	}
 	store, err := remotecache.OpenKept(far, remotecache.Options{State: filepath.Join(aside, "state"), Kept: filepath.Join(aside, "kept"),
 		Cache: filepath.Join(aside, "cache")})
 	must(t, err)
