@@ -221,6 +221,9 @@ func (f *FS) beginTerm(ctx context.Context, sv *survey, s *replayed) error {
 	}
 	f.sent(ctx, s.result.Live, extents)
 	f.keepSegments(ctx, s.result.Live)
+	if err := f.dropUnnamed(ctx, s.result.Live); err != nil {
+		f.logger.Warn("segments that were sent and never named stay; the next mount deletes them", "cause", err)
+	}
 	f.mine.batch = s.result.End.Number
 	if err := f.dropAged(ctx, sv); err != nil {
 		f.logger.Warn("copies of old roots stay; the next mount deletes them", "cause", err)

@@ -52,6 +52,8 @@ type replayer struct {
 // name, which is then synced, dropped from memory and read again. So whatever is replayed is there after any later
 // power loss, too. The journal ends at the first batch that is not whole or names a block that is not authentic.
 //
+// Of a shared store's segments those count that root names, and those that are here still (see segmentsHere).
+//
 // On a copy nothing that a batch calls durable need be there, so all that batches name is authenticated.
 func (f *FS) replay(ctx context.Context, last *blockcrypt.FoldRecord, sv *survey) (*replayed, error) {
 	f.contents = journal.NewReader(f.store, f.vault, keyRef{f})
@@ -59,11 +61,26 @@ func (f *FS) replay(ctx context.Context, last *blockcrypt.FoldRecord, sv *survey
 	if f.opts.RootName != "" && sv.older {
 		return &replayed{&journal.Result{End: cut}}, nil // an older moment: the tree alone
 	}
+	named, store := f.opts.Follow, f.store
 	run := func(fn func(journal.Appended, *journal.Batch) error) (*journal.Result, error) {
-		r := journal.Replay{Store: f.store, Vault: f.vault, Keys: f.keyring(),
-			From: cut, First: f.root.First, Last: f.root.Last, MinEpoch: f.root.Epoch, Named: f.opts.Follow,
+		r := journal.Replay{Store: store, Vault: f.vault, Keys: f.keyring(),
+			From: cut, First: f.root.First, Last: f.root.Last, MinEpoch: f.root.Epoch, Named: named,
 			Ended: func(term uint64, tag blockcrypt.Tag) (uint64, bool) { return endOf(f.root, term, tag) }, Ours: f.knownTerm}
 		return r.Run(ctx, fn)
+	}
+	if shared, ok := f.store.(remote.Shared); ok && !named && f.opts.RootName == "" {
+		here, err := segmentsHere(ctx, shared)
+		if err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
+		}
+		named = true
+		if len(here) > 0 {
+			result, err := run(nil)
+			if err != nil {
+				return nil, fmt.Errorf("read journal: %w", err)
+			}
+			store, named = withSegments(f.store, here, result.Live), false
+		}
 	}
 	rp := &replayer{f: f, heads: make(map[blockcrypt.ID]blockcrypt.Ref)}
 	if f.follower != nil {

@@ -12,8 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"envfs/blockcrypt"
@@ -41,6 +39,9 @@ type Options struct {
 	Away func() bool
 
 	Log *slog.Logger // nil: none
+
+	// Disk holds State and Kept. nil: this machine's.
+	Disk Disk
 }
 
 // The usual values of Options.Size and Options.StateSize.
@@ -73,10 +74,7 @@ func Open(far remote.Store, o Options) (*Store, error) {
 	if o.Size == 0 {
 		o.Size = DefaultSize
 	}
-	if err := os.MkdirAll(filepath.Dir(o.State), 0o700); err != nil {
-		return nil, fmt.Errorf("open state %s: %w", o.State, err)
-	}
-	state, err := dir.Create(o.State, dir.Options{})
+	state, err := o.openState()
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
@@ -84,13 +82,13 @@ func Open(far remote.Store, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open state: %w", err), state.Close())
 	}
-	kept, err := newKept(o.Kept)
+	kept, err := openKept(o.disk(), o.Kept)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open state: %w", err), state.Close())
 	}
 	pages, err := openPages(o.Cache, o.Size)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open cache: %w", err), state.Close())
+		return nil, errors.Join(fmt.Errorf("open cache: %w", err), kept.close(), state.Close())
 	}
 	return &Store{far: far, state: state, at: o.State, kept: kept, gauge: gauge, pages: pages, runs: newRuns(), later: newUploads(far), ahead: newAhead()}, nil
 }
@@ -119,5 +117,5 @@ func (s *Store) Space(ctx context.Context) (remote.Space, error) { return s.stat
 func (s *Store) Close() error {
 	s.ahead.close()
 	s.later.close()
-	return errors.Join(s.state.Close(), s.far.Close())
+	return errors.Join(s.kept.close(), s.state.Close(), s.far.Close())
 }

@@ -4,31 +4,54 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"envfs/blockcrypt"
 	"envfs/remote"
+	"envfs/remote/dir"
 )
 
 // kept is what this machine has published since the last fold, and the last root that it knows: segments of the journal.
 // The vault does not need them. But if another machine takes the vault over and folds, they may be gone there when what was
 // not published here is to be brought back, and a file can have a part in each. They are read instead of those in the
 // shared store, too. nil keeps nothing.
-type kept struct{ dir string }
-
-func newKept(dir string) (*kept, error) {
-	if dir == "" {
-		return nil, nil
-	}
-	return &kept{dir}, os.MkdirAll(filepath.Join(dir, segmentPrefix), 0o700)
+type kept struct {
+	dir.FS
+	disk Disk
+	at   string
 }
 
-// segmentPrefix is how names of segments begin.
-const segmentPrefix = "journal/"
+func openKept(disk Disk, at string) (*kept, error) {
+	if at == "" {
+		return nil, nil
+	}
+	files, err := disk.At(at)
+	if err != nil {
+		return nil, err
+	}
+	err = files.Mkdir(segmentDir)
+	if err == nil {
+		err = files.SyncDir("")
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, errors.Join(err, disk.Leave(files))
+	}
+	return &kept{files, disk, at}, nil
+}
+
+func (k *kept) close() error {
+	if k == nil {
+		return nil
+	}
+	return k.disk.Leave(k.FS)
+}
+
+// segmentDir is where segments lie.
+const segmentDir = "journal"
 
 // keeps reports whether objects of this name may be kept.
 func (k *kept) keeps(name string) bool {
@@ -39,31 +62,34 @@ func (k *kept) keeps(name string) bool {
 	return err == nil && n.Kind == blockcrypt.KindSegment
 }
 
-func (k *kept) path(name string) string { return filepath.Join(k.dir, filepath.FromSlash(name)) }
-
 // take moves an object here from the state. That it is here need not be durable.
 func (k *kept) take(stateDir, name string) error {
-	err := os.Rename(filepath.Join(stateDir, filepath.FromSlash(name)), k.path(name))
+	err := k.disk.Rename(filepath.Join(stateDir, filepath.FromSlash(name)), filepath.Join(k.at, filepath.FromSlash(name)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was released before
 	}
 	return err
 }
 
-// put writes an object so that it is there whole or not at all.
+// put writes an object so that what is there after a power loss is it or what was there before, whole: without a root that
+// can be read nothing of what is here can be brought back.
 func (k *kept) put(name string, data []byte) error {
-	f, err := os.CreateTemp(k.dir, ".new-*")
+	temp := ".new-" + path.Base(name)
+	if err := k.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := k.Create(temp)
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync() // a name that holds nothing after a power loss would hide what the shared store has
+	if _, err = f.WriteAt(data, 0); err == nil {
+		err = f.Datasync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), k.path(name))
+		err = k.Rename(temp, name)
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		_ = k.Remove(temp) // the first error tells more
 	}
 	return err
 }
@@ -71,7 +97,7 @@ func (k *kept) put(name string, data []byte) error {
 func (k *kept) drop(names []string) {
 	for _, name := range names {
 		if k.keeps(name) {
-			os.Remove(k.path(name)) // in the next fold's way it is not
+			_ = k.Remove(name) // in the next fold's way it is not
 		}
 	}
 }
@@ -81,7 +107,7 @@ func (k *kept) readAt(name string, p []byte, off int64) (int, error) {
 	if !k.keeps(name) {
 		return 0, remote.ErrNotExist
 	}
-	f, err := os.Open(k.path(name))
+	f, err := k.Open(name)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", remote.ErrNotExist, err)
 	}
@@ -93,14 +119,12 @@ func (k *kept) get(name string, limit int64) ([]byte, error) {
 	if !k.keeps(name) {
 		return nil, remote.ErrNotExist
 	}
-	f, err := os.Open(k.path(name))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", remote.ErrNotExist, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
+	data, err := k.ReadFile(name, limit)
+	switch {
+	case errors.Is(err, syscall.EFBIG):
 		err = remote.ErrNotObject
+	case err != nil:
+		err = fmt.Errorf("%w: %w", remote.ErrNotExist, err)
 	}
 	return data, err
 }
@@ -109,11 +133,11 @@ func (k *kept) size(name string) (int64, error) {
 	if !k.keeps(name) {
 		return 0, remote.ErrNotExist
 	}
-	st, err := os.Stat(k.path(name))
+	st, err := k.Stat(name)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", remote.ErrNotExist, err)
 	}
-	return st.Size(), nil
+	return st.Size, nil
 }
 
 // names returns what is kept, by full name.
@@ -121,10 +145,10 @@ func (k *kept) names() (all []remote.Info, err error) {
 	if k == nil {
 		return nil, nil
 	}
-	entries, err := os.ReadDir(k.path(segmentPrefix))
+	entries, err := k.ReadDir(segmentDir)
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && k.keeps(segmentPrefix+e.Name()) {
-			all = append(all, remote.Info{Name: segmentPrefix + e.Name(), Size: info.Size()})
+		if name := segmentDir + "/" + e.Name; k.keeps(name) {
+			all = append(all, remote.Info{Name: name, Size: e.Size})
 		}
 	}
 	return all, err
@@ -161,6 +185,9 @@ func (s *Store) Keep(ctx context.Context, segments []string) error {
 			return fmt.Errorf("keep %s: %w", name, err)
 		}
 	}
+	if err := s.kept.SyncDir(segmentDir); err != nil { // the vault may have them no more when they are wanted
+		return fmt.Errorf("keep journal segments: %w", err)
+	}
 	return nil
 }
 
@@ -172,7 +199,11 @@ func (s *Store) KeepRoot(data []byte) error {
 	if s.kept == nil {
 		return nil
 	}
-	if err := s.kept.put(blockcrypt.RootName, data); err != nil {
+	err := s.kept.put(blockcrypt.RootName, data)
+	if err == nil {
+		err = s.kept.SyncDir("") // before a fold deletes what only an older one needs
+	}
+	if err != nil {
 		return fmt.Errorf("keep root: %w", err)
 	}
 	return nil
@@ -184,8 +215,12 @@ var ErrNothingKept = errors.New("the root that was known last is missing")
 // OpenKept opens what this machine had, with the root that it knew last, to read it: what it had not published lies in
 // o.State, what it kept in o.Kept. The rest is read from far, which it closes when it is closed.
 func OpenKept(far remote.Store, o Options) (*Store, error) {
-	root, err := os.ReadFile(filepath.Join(o.Kept, blockcrypt.RootName))
+	kept, err := openKept(o.disk(), o.Kept)
 	if err != nil {
+		return nil, fmt.Errorf("open what was not published: %w: %w", ErrNothingKept, err)
+	}
+	root, err := kept.ReadFile(blockcrypt.RootName, blockcrypt.MaxRoot)
+	if err = errors.Join(err, kept.close()); err != nil {
 		return nil, fmt.Errorf("open what was not published: %w: %w", ErrNothingKept, err)
 	}
 	s, err := Open(&asKnown{far, root}, o)

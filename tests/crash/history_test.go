@@ -26,6 +26,7 @@ type step struct {
 	file       int // model inode of a write, flush or sync
 	covers     int // of what the step promises: the steps before this one
 	tree       *tree
+	published  bool // others see it when it has returned
 }
 
 // history is what a workload did, and what the file system looked like after each step.
@@ -67,6 +68,30 @@ func (h *history) promise(p int, power bool) promised {
 		}
 	}
 	for i := range covered {
+		if h.steps[i].kind == stepOp {
+			pr.op = i
+		}
+	}
+	return pr
+}
+
+// last tells of the last steps.
+func (h *history) last(n int) (what []string) {
+	for _, s := range h.steps[max(0, len(h.steps)-n):] {
+		what = append(what, s.what)
+	}
+	return what
+}
+
+// publication returns what others must see when the record had p operations.
+func (h *history) publication(p int) promised {
+	pr := promised{files: make(map[int]int)}
+	for i := range h.steps {
+		if s := &h.steps[i]; s.published && s.end <= p {
+			pr.all = max(pr.all, s.covers)
+		}
+	}
+	for i := range pr.all {
 		if h.steps[i].kind == stepOp {
 			pr.op = i
 		}

@@ -17,6 +17,7 @@ import (
 	"envfs/blockcrypt"
 	"envfs/fs"
 	"envfs/keystore"
+	"envfs/remote"
 	"envfs/remote/dir"
 	"envfs/remote/dir/memfs"
 )
@@ -32,7 +33,7 @@ type session struct {
 	limits fs.Limits
 
 	fs      *fs.FS
-	store   *dir.Store
+	store   remote.Store
 	tree    *tree
 	nextID  int
 	handles []*handle
@@ -49,6 +50,8 @@ type session struct {
 	histMu   sync.Mutex // guards hist, to which syncs by others are added
 	onError  func(err error) (happened bool, _ error)
 	refused  func(err error) bool // not nil: what is refused so is tried again until it is done
+
+	shared *machine // not nil: the vault lies in a bucket
 }
 
 // handle is an open file.
@@ -73,6 +76,9 @@ func newSession(ctx context.Context, o *opener, m *memfs.FS, t *tree, c *clock, 
 }
 
 func (s *session) open() (err error) {
+	if s.shared != nil {
+		return s.shared.open(fs.Options{})
+	}
 	if s.store, err = dir.Open("vault", dir.Options{FS: s.stage}); err != nil {
 		return err
 	}
@@ -80,8 +86,14 @@ func (s *session) open() (err error) {
 	return err
 }
 
-// at is the length of the log.
-func (s *session) at() int { return s.stage.Log().Len() }
+// at is the length of the log, and of the bucket's tape.
+func (s *session) at() int {
+	n := s.stage.Log().Len()
+	if s.shared != nil && s.shared.far.tape != nil {
+		n += s.shared.far.tape.len()
+	}
+	return n
+}
 
 // now moves the clock on, and returns the time that the next operation will see.
 func (s *session) now() int64 {

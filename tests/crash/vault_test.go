@@ -13,6 +13,7 @@ import (
 
 	"envfs/fs"
 	"envfs/keystore"
+	"envfs/remote"
 	"envfs/remote/dir"
 	"envfs/remote/dir/memfs"
 )
@@ -94,7 +95,7 @@ func (o *opener) unlock(ctx context.Context, file *keystore.File, data []byte) (
 }
 
 // unlockNewest opens the key file that root names.
-func (o *opener) unlockNewest(ctx context.Context, st *dir.Store, file *keystore.File) (*keystore.Vault, error) {
+func (o *opener) unlockNewest(ctx context.Context, st remote.Store, file *keystore.File) (*keystore.Vault, error) {
 	_, prefix, err := fs.Peek(ctx, st, "")
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func (o *opener) open(ctx context.Context, m dir.FS, opts fs.Options) (*fs.FS, e
 	return f, nil
 }
 
-func (o *opener) openOn(ctx context.Context, st *dir.Store, opts fs.Options) (*fs.FS, error) {
+func (o *opener) openOn(ctx context.Context, st remote.Store, opts fs.Options) (*fs.FS, error) {
 	file, prefix, err := fs.Peek(ctx, st, opts.RootName)
 	if err != nil {
 		return nil, fmt.Errorf("peek: %w", err)
@@ -152,7 +153,10 @@ func (o *opener) openOn(ctx context.Context, st *dir.Store, opts fs.Options) (*f
 	if opts.Keys, err = o.unlock(ctx, file, data); err != nil {
 		return nil, fmt.Errorf("unlock: %w", err)
 	}
-	opts.Store, opts.Manual, opts.Host, opts.User = st, true, "here", "me"
+	if opts.Host == "" {
+		opts.Host = "here"
+	}
+	opts.Store, opts.Manual, opts.User = st, true, "me"
 	return fs.Open(ctx, opts)
 }
 
