@@ -33,6 +33,7 @@ type Options struct {
 	AcceptOlder bool   // go on from a copy that is older than what was seen here
 	Takeover    bool   // write although another machine may still be at work
 	Follow      bool   // read-only, and only what root names; Follow keeps it up to date
+	lost        bool   // as OpenLost opens it
 	RootName    string // open this root instead of the newest; read-only
 
 	// SyncPublishes has a sync return when what was written is published, not only durable here; it fails after
@@ -111,6 +112,8 @@ type FS struct {
 
 	relief     singleflight.Group // what is done for operations that cannot go on without
 	oldestWait atomic.Int64       // when the first of what waits to be published was committed; 0: nothing waits
+
+	replayed *journal.Result // of opening: what of the journal is shown
 
 	journalDamage string // what of the journal is damaged, if it was opened all the same
 

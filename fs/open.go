@@ -88,6 +88,7 @@ func (f *FS) open(ctx context.Context) error {
 	if err != nil {
 		return f.overtakenBefore(ctx, err)
 	}
+	f.replayed = state.result
 	if err := f.checkDurable(state.result.End.Number); err != nil {
 		return err
 	}

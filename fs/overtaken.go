@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"envfs/blockcrypt"
 	"envfs/remote"
@@ -67,22 +68,30 @@ func (f *FS) overtakenBefore(ctx context.Context, err error) error {
 	if uerr != nil {
 		return err
 	}
-	if t := f.endedHere(objects); t != nil {
+	if t := f.endedHere(ctx, objects); t != nil {
 		w := (&foundRoot{root: f.root}).writer()
-		return fmt.Errorf("%w: %s@%s has gone on since %s, without what was not published here", ErrOvertaken, w.User, w.Host,
-			goTime(w.Began).Format("2006-01-02 15:04"))
+		return fmt.Errorf("%w: %s@%s has gone on since %s, without what was not published here: %w", ErrOvertaken, w.User, w.Host,
+			goTime(w.Began).Format("2006-01-02 15:04"), err)
 	}
 	return err
 }
 
-// endedHere returns the term that root knows as ended and of which there are segments here.
-func (f *FS) endedHere(objects []remote.Info) *blockcrypt.Term {
+// endedHere returns the term that root knows as ended and of which there is a segment here from behind its end.
+func (f *FS) endedHere(ctx context.Context, objects []remote.Info) *blockcrypt.Term {
 	for _, o := range objects {
 		n, err := blockcrypt.ParseName(o.Name)
-		if err != nil || n.Kind != blockcrypt.KindSegment || o.Size == 0 {
+		if err != nil || n.Kind != blockcrypt.KindSegment || o.Size < blockcrypt.SegmentPrefixSize {
 			continue
 		}
-		if t := findTerm(f.root, blockcrypt.Term{Number: n.Term, Tag: n.R.Tag()}); t != nil && t.Closed {
+		t := findTerm(f.root, blockcrypt.Term{Number: n.Term, Tag: n.R.Tag()})
+		if t == nil || !t.Closed {
+			continue
+		}
+		p := make([]byte, blockcrypt.SegmentPrefixSize)
+		if _, err := f.store.ReadAt(ctx, o.Name, p, 0); err != nil && !errors.Is(err, io.EOF) {
+			continue
+		}
+		if prefix, err := f.vault.ParseSegmentPrefix(p); err == nil && prefix.First > t.LastBatch {
 			return t
 		}
 	}

@@ -62,7 +62,7 @@ func (f *FS) movePin(root *blockcrypt.Root, data []byte) {
 	}
 	f.pinned = 0
 	p := f.pinOf(root, data)
-	if n := f.durable.Load(); n > p.Durable.Batch {
+	if n := f.lasting(); n > p.Durable.Batch {
 		p.Durable = pin.Position{Batch: n}
 	}
 	pins, err := pin.Load(f.opts.StateDir, f.vault.ID)
@@ -74,6 +74,15 @@ func (f *FS) movePin(root *blockcrypt.Root, data []byte) {
 	}
 }
 
+// lasting returns the last batch that cannot go any more. What is durable here and not published can: when another machine
+// goes on without it, and Rescue brings it back. rootMu is held.
+func (f *FS) lasting() uint64 {
+	if f.shared != nil {
+		return f.mine.batch
+	}
+	return f.durable.Load()
+}
+
 // pinDurable remembers how far the journal is durable. Like movePin it is about what is so already, so a pin that is
 // behind is normal.
 func (f *FS) pinDurable() {
@@ -81,7 +90,7 @@ func (f *FS) pinDurable() {
 		return
 	}
 	defer f.rootMu.Unlock()
-	n := f.durable.Load()
+	n := f.lasting()
 	if n == f.pinned {
 		return
 	}

@@ -69,6 +69,7 @@ func (m *machine) open(o Options) error {
 	o.Keys, err = file.Unlock(t.Context(), []keystore.Provider{p})
 	must(t, err)
 	o.Store, o.Manual, o.Host, o.User = m.store, true, m.name, "me"
+	o.StateDir = filepath.Join(m.dir, "pins")
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil)).With("machine", m.name)
 	if o.Limits.Extent == 0 {
 		o.Limits.Extent = 8

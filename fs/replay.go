@@ -98,8 +98,8 @@ func (f *FS) replay(ctx context.Context, last *blockcrypt.FoldRecord, sv *survey
 			return nil, err
 		}
 	}
-	if sv.same && f.opts.Follow {
-		rp.after = math.MaxUint64 // root names nothing that is not durable
+	if sv.same && f.opts.Follow || f.opts.lost {
+		rp.after = math.MaxUint64 // root names nothing that is not durable; of what is lost each file is judged by itself
 	} else {
 		result, err := run(nil) // to learn what is known durable
 		if err != nil {

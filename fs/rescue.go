@@ -7,10 +7,9 @@ import (
 	"io"
 	"path"
 	"slices"
-	"strings"
 
 	"envfs/blockcrypt"
-	"envfs/fs/journal"
+	"envfs/remote"
 )
 
 // RescueTarget is where Rescue puts what it brings back. Paths are relative, with slashes; directories come before what lies
@@ -32,146 +31,138 @@ type Rescued struct {
 	Files, Dirs int
 	Bytes       int64
 	Removed     int      // names that were removed and not published: the vault has them still
-	Unreadable  []string // files of which something is missing or damaged, by path
+	Unreadable  []string // files and directories of which something is missing or damaged, by path
 }
 
 // Rescue brings back the work of a term that was overtaken: every file that was made, changed or given a name in it behind
 // the batch up to which others know the term, whole, and the directories above. What lies in a directory that was moved is
-// in the vault still, where it was. lost is the vault as that machine had it, opened
-// read-only; now is the vault as it is.
+// in the vault still, where it was. lost is the vault as that machine had it, opened by OpenLost; now is the vault as it is.
+//
+// It may be called again: what is there already stays. Unless it returns nil and Unreadable is empty, something did not come
+// back, and what was not published is to be kept. ErrIncomplete and ErrDamaged say that this is a part of the journal; with
+// them the rest is brought back if Rescued is not nil.
 func Rescue(ctx context.Context, lost, now *FS, to RescueTarget) (*Rescued, error) {
-	r := &rescue{lost: lost, to: to, touched: make(map[blockcrypt.ID]bool), removed: make(map[spot]bool), result: new(Rescued)}
-	if err := r.findTouched(ctx, now.knownUpTo(lost.root)); err != nil {
+	r := &rescue{lost: lost, to: to, touched: make(map[blockcrypt.ID]bool), gone: make(map[blockcrypt.ID]bool), met: make(map[blockcrypt.ID]bool),
+		removed: make(map[spot]bool), made: make(map[blockcrypt.ID]string), dirs: make(map[string]bool), result: new(Rescued)}
+	after := now.knownUpTo(lost.root)
+	found, err := r.findTouched(ctx, after)
+	if err != nil {
 		return nil, err
 	}
-	if len(r.touched) == 0 && len(r.removed) == 0 {
-		return r.result, nil
+	if lost.replayed.End != found.End {
+		return nil, fmt.Errorf("look for what was not published: %w: the journal goes up to batch %d, of which %d can be shown",
+			ErrIncomplete, found.End.Number, lost.replayed.End.Number)
 	}
-	if err := r.walk(ctx, lost.Root(), ""); err != nil {
+	missing, err := lost.missingBehind(ctx, after, found)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.bringAll(ctx); err != nil {
 		return nil, err
 	}
 	r.result.Removed = r.stillRemoved(ctx)
-	return r.result, nil
-}
-
-// OpenLost opens, to read it, the vault as a machine had it that was overtaken, for Rescue: o.Store shows the root that it
-// knew last, and the journal with what it has not published.
-func OpenLost(ctx context.Context, o Options) (*FS, error) {
-	o.RootName, o.StateDir = blockcrypt.RootName, ""
-	return Open(ctx, o)
-}
-
-// knownUpTo returns the last batch of the term that wrote a root which counts in the vault as f has it.
-func (f *FS) knownUpTo(root *blockcrypt.Root) uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	w := (&foundRoot{root: root}).writer()
-	if t := findTerm(f.root, w); t != nil && t.Closed {
-		return t.LastBatch
+	if left := r.unmet(); missing == nil && len(left) > 0 {
+		missing = fmt.Errorf("%w: %d files that were changed are in no directory that can be read, %s among them", ErrIncomplete, len(left), left[0])
 	}
-	return root.Cut
+	return r.result, missing
+}
+
+// bringAll brings back all that was touched. The entry of a file with several names lies in none of the directories that
+// show it, so that a change of its content speaks of none of them: such files are looked for everywhere.
+func (r *rescue) bringAll(ctx context.Context) error {
+	if len(r.touched) == 0 {
+		return nil
+	}
+	if err := r.walk(ctx, r.lost.Root(), ""); err != nil || len(r.unmet()) == 0 {
+		return err
+	}
+	left := make(map[blockcrypt.ID]bool)
+	for _, id := range r.unmet() {
+		left[id] = true
+	}
+	r.touched, r.everywhere, r.above = left, true, nil
+	return r.walk(ctx, r.lost.Root(), "")
+}
+
+// unmet returns the files that were touched, and that the walk has not come to.
+func (r *rescue) unmet() (left []blockcrypt.ID) {
+	for id := range r.touched {
+		if !r.gone[id] && !r.met[id] {
+			left = append(left, id)
+		}
+	}
+	return left
 }
 
 type rescue struct {
 	lost    *FS
 	to      RescueTarget
 	touched map[blockcrypt.ID]bool // files, directories
+	gone    map[blockcrypt.ID]bool // of touched: what has no name any more, and directories
+	met     map[blockcrypt.ID]bool // of touched: what the walk has come to
 	removed map[spot]bool          // names
 	made    map[blockcrypt.ID]string
-	above   []aboveDir // not made yet
+	dirs    map[string]bool // that were made
+	above   []aboveDir      // not made yet
 	result  *Rescued
-}
 
-// findTouched notes what batches behind one speak of.
-func (r *rescue) findTouched(ctx context.Context, after uint64) error {
-	f := r.lost
-	root := f.root
-	replay := journal.Replay{Store: f.store, Vault: f.vault, Keys: f.keyring(), From: journal.Pos{Number: root.Cut, Hash: root.CutHash},
-		First: root.First, Last: root.Last, MinEpoch: root.Epoch, Ours: f.knownTerm,
-		Ended: func(term uint64, tag blockcrypt.Tag) (uint64, bool) { return endOf(root, term, tag) }}
-	_, err := replay.Run(ctx, func(at journal.Appended, b *journal.Batch) error {
-		if at.Pos.Number <= after {
-			return nil
-		}
-		for i := range b.Deltas {
-			switch d := &b.Deltas[i]; d.Kind {
-			case journal.SetEntry:
-				r.touched[d.Entry.ID] = true
-			case journal.DelEntry:
-				f.mu.Lock()
-				if in := f.dirs[d.ID]; in != nil && in != f.links && in != f.nameless {
-					r.removed[spot{d.ID, in.hash(d.Name)}] = true
-				}
-				f.mu.Unlock()
-			case journal.SetRuns, journal.SetExtent, journal.SetKeys:
-				r.touched[d.ID] = true
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("look for what was not published: %w", err)
-	}
-	return nil
-}
-
-// stillRemoved counts the names that were removed and not made again.
-func (r *rescue) stillRemoved(ctx context.Context) (n int) {
-	f := r.lost
-	for s := range r.removed {
-		_ = f.view(ctx, func() error {
-			for _, l := range f.layers() {
-				dd := l.dirs[s.in]
-				if dd == nil {
-					continue
-				}
-				dd.names.AscendGreaterOrEqual(dirent{h: s.h}, func(item dirent) bool {
-					if item.h == s.h && item.entry == nil {
-						n++
-					}
-					return false
-				})
-			}
-			return nil
-		})
-	}
-	return n
+	everywhere bool // the walk goes through directories, too, in which nothing was done
 }
 
 // walk brings back what was touched below a directory. Whatever is done in a directory makes the layer speak of all those
 // above it, so below one of which it does not speak nothing was.
 func (r *rescue) walk(ctx context.Context, dir *Inode, at string) error {
-	type child struct {
-		name string
-		ino  *Inode
-		st   Stat
+	names, err := r.names(ctx, dir, at)
+	if err != nil {
+		return err
 	}
-	var children []child
-	err := r.lost.ReadDirPlus(ctx, dir, 0, func(e DirEntry, ino *Inode, st Stat) bool {
-		switch {
-		case e.Name == "." || e.Name == "..":
-		case ino == nil: // the entry of one of several names is damaged
-			r.result.Unreadable = append(r.result.Unreadable, path.Join("/", at, e.Name))
-		default:
-			children = append(children, child{e.Name, ino, st})
+	for _, name := range names {
+		below := path.Join(at, name)
+		ino, st, err := r.lost.Lookup(ctx, dir, name)
+		if errors.Is(err, ErrNotExist) && !errors.Is(err, remote.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			if err := r.failed(below, err); err != nil {
+				return err
+			}
+			continue
+		}
+		err = r.bring(ctx, ino, below, st)
+		r.lost.Forget(ino, 1)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names returns the names in a directory, sorted: if it cannot be read whole those that can, and those that the journal
+// speaks of.
+func (r *rescue) names(ctx context.Context, dir *Inode, at string) (names []string, err error) {
+	err = r.lost.ReadDir(ctx, dir, 0, func(e DirEntry) bool {
+		if e.Name != "." && e.Name != ".." {
+			names = append(names, e.Name)
 		}
 		return true
 	})
 	if err != nil {
-		if len(children) == 0 && harms(err) {
-			r.result.Unreadable = append(r.result.Unreadable, path.Join("/", at))
-			return nil
+		if err := r.failed(at, err); err != nil {
+			return nil, err
 		}
-		return err
-	}
-	slices.SortFunc(children, func(a, b child) int { return strings.Compare(a.name, b.name) })
-	for _, c := range children {
-		if err == nil {
-			err = r.bring(ctx, c.ino, path.Join(at, c.name), c.st)
+		r.lost.mu.Lock()
+		if dd := r.lost.active.dirs[dir.id]; dd != nil {
+			dd.names.Ascend(func(item dirent) bool {
+				if item.entry != nil {
+					names = append(names, item.name)
+				}
+				return true
+			})
 		}
-		r.lost.Forget(c.ino, 1)
+		r.lost.mu.Unlock()
 	}
-	return err
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // bring brings back one file or directory, if it was touched, with the directories above.
@@ -182,6 +173,7 @@ func (r *rescue) bring(ctx context.Context, ino *Inode, at string, st Stat) erro
 	if !r.touched[ino.id] {
 		return nil
 	}
+	r.met[ino.id] = true
 	if err := r.makeAbove(ctx); err != nil {
 		return err
 	}
@@ -192,10 +184,10 @@ func (r *rescue) bring(ctx context.Context, ino *Inode, at string, st Stat) erro
 		return r.failed(at, err)
 	}
 	r.result.Files++
+	if st.Type == blockcrypt.TypeRegular {
+		r.result.Bytes += int64(st.Size)
+	}
 	if st.Nlink > 1 {
-		if r.made == nil {
-			r.made = make(map[blockcrypt.ID]string)
-		}
 		r.made[ino.id] = at
 	}
 	return nil
@@ -205,10 +197,12 @@ func (r *rescue) bringDir(ctx context.Context, ino *Inode, at string, st Stat) e
 	r.lost.mu.Lock()
 	spoken := r.lost.active.dirs[ino.id] != nil
 	r.lost.mu.Unlock()
-	if !spoken && !r.touched[ino.id] {
+	if !spoken && !r.touched[ino.id] && !r.everywhere {
 		return nil
 	}
-	r.above = append(r.above, aboveDir{ino, at, st})
+	if !r.dirs[at] {
+		r.above = append(r.above, aboveDir{ino, at, st})
+	}
 	defer func() {
 		if n := len(r.above) - 1; n >= 0 && r.above[n].at == at {
 			r.above = r.above[:n] // nothing in it was brought back
@@ -219,7 +213,7 @@ func (r *rescue) bringDir(ctx context.Context, ino *Inode, at string, st Stat) e
 			return err
 		}
 	}
-	if !spoken {
+	if !spoken && !r.everywhere {
 		return nil
 	}
 	return r.walk(ctx, ino, at)
@@ -242,19 +236,28 @@ func (r *rescue) makeAbove(ctx context.Context) error {
 		if err = r.failed(d.at, err); err != nil {
 			return err
 		}
+		r.dirs[d.at] = true
 		r.result.Dirs++
 	}
 	r.above = r.above[:0]
 	return nil
 }
 
-// failed notes that a file cannot be read whole, and returns what else is the matter.
+// failed notes that a file or directory cannot be read whole, and returns what else is the matter: a store that is away has
+// damaged nothing.
 func (r *rescue) failed(at string, err error) error {
-	if err == nil || !harms(err) {
+	if err == nil || !unreadable(err) {
 		return err
 	}
-	r.result.Unreadable = append(r.result.Unreadable, path.Join("/", at))
+	if at = path.Join("/", at); !slices.Contains(r.result.Unreadable, at) {
+		r.result.Unreadable = append(r.result.Unreadable, at)
+	}
 	return nil
+}
+
+// unreadable reports whether an error says that something is damaged or missing, and not only that it cannot be read now.
+func unreadable(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, remote.ErrNotExist)
 }
 
 func (r *rescue) file(ctx context.Context, ino *Inode, at string, st Stat) error {
@@ -274,7 +277,6 @@ func (r *rescue) file(ctx context.Context, ino *Inode, at string, st Stat) error
 		return err
 	}
 	defer h.Close()
-	r.result.Bytes += int64(st.Size)
 	return r.to.File(ctx, at, st, xattrs, &readerAt{ctx, h})
 }
 

@@ -14,12 +14,19 @@ import (
 	"time"
 
 	"envfs/keystore"
+	"envfs/remote"
 	remotecache "envfs/remote/cache"
 	remotedir "envfs/remote/dir"
 )
 
 // setAside takes what an overtaken machine has not published out of its way, and opens it.
 func (m *machine) setAside() *FS {
+	m.t.Helper()
+	return m.setAsideAs(nil)
+}
+
+// setAsideAs is setAside with a function that changes what was set aside before it is opened.
+func (m *machine) setAsideAs(edit func(aside string)) *FS {
 	t := m.t
 	t.Helper()
 	aside := filepath.Join(m.dir, "aside")
@@ -27,10 +34,17 @@ func (m *machine) setAside() *FS {
 	for _, part := range []string{"state", "kept"} {
 		must(t, os.Rename(filepath.Join(m.dir, part), filepath.Join(aside, part)))
 	}
+	if edit != nil {
+		edit(aside)
+	}
+	var far remote.Store
 	far, err := remotedir.Open(m.far, remotedir.Options{})
 	must(t, err)
+	if m.wrap != nil {
+		far = m.wrap(far)
+	}
 	store, err := remotecache.OpenKept(far, remotecache.Options{State: filepath.Join(aside, "state"), Kept: filepath.Join(aside, "kept"),
-		Cache: filepath.Join(m.dir, "cache")})
+		Cache: filepath.Join(aside, "cache")})
 	must(t, err)
 	file, _, err := Peek(t.Context(), store, "")
 	must(t, err)

@@ -132,6 +132,8 @@ func (f *FS) judgeForeign(res *journal.Result, sv *survey) (a aliens) {
 		filled := x.Authentic && x.Batches
 		ours := sv.knows(x.Term, x.Tag)
 		switch {
+		case f.shared != nil && !f.opts.AcceptOlder && filled && f.givenUp(x) && !f.leftThere(x.Name):
+			alien(x, ErrFork) // another machine gave it up, and this one has it still
 		case f.givenUp(x), ours && sv.older: // that is known
 		case sv.same && ours && f.pastEnd(x) && f.leftThere(x.Name):
 			f.logger.Warn("a segment of a writer that was overtaken is in the bucket; it does not count", "object", x.Name)

@@ -4,30 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"envfs/cmd/envfs/internal/secret"
 	"envfs/fs"
 	"envfs/keystore"
+	"envfs/remote"
 	"envfs/remote/cache"
 	"envfs/remote/s3"
-)
-
-// What a machine had not published when another one took the vault over is set aside as it is, so that the vault can be
-// opened, and stays there until it is brought back:
-//
-//	stores/ID -> stores/ID-rescue-TIME/state, stores/ID-kept -> stores/ID-rescue-TIME/kept
-
-const (
-	keptSuffix  = "-kept"
-	asideSuffix = "-rescue-"
-	asideTime   = "20060102T150405Z"
 )
 
 // rescueRequest says what to bring back, and where to.
@@ -64,77 +52,71 @@ func (a *app) rescue(ctx context.Context, arg string, r rescueRequest, src *secr
 	if err := a.setAside(ctx, r); err != nil {
 		return fmt.Errorf("rescue %s: %w", arg, err)
 	}
-	left, err := a.asides(r.store)
+	d, err := bucketDirs(r.store, a.at)
+	if err != nil {
+		return fmt.Errorf("rescue %s: %w", arg, err)
+	}
+	left, err := d.asides()
 	if err != nil {
 		return fmt.Errorf("rescue %s: %w", arg, err)
 	}
 	if len(left) == 0 {
 		a.say("Nothing is left here of %s: all of it is in the bucket.", storeName(r.store))
 	}
+	var failed []error
 	for _, dir := range left {
-		if err := a.bringBack(ctx, r, dir); err != nil {
-			return fmt.Errorf("rescue %s: %w", arg, err)
+		err := a.bringBack(ctx, r, d, dir)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("rescue %s: %w", arg, err))
+		}
+		if err != nil && !staysAside(err) {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
-// open opens the vault as it is now.
-func (a *app) openNow(ctx context.Context, r rescueRequest, readOnly bool) (*vault, error) {
+// staysAside reports whether an error is about one work that was set aside, and not about the others.
+func staysAside(err error) bool {
+	for _, own := range []error{errDamage, fs.ErrDamaged, fs.ErrIncomplete, cache.ErrNothingKept} {
+		if errors.Is(err, own) {
+			return true
+		}
+	}
+	return false
+}
+
+// openNow opens the vault as it is now. If it is refused because another machine has taken it over, overtaken is called before
+// this machine lets go of it; it may be nil.
+func (a *app) openNow(ctx context.Context, r rescueRequest, readOnly bool, overtaken func() error) (*vault, error) {
 	log := slog.New(&teller{Handler: slog.DiscardHandler, tell: func(text string) { a.say("%s", text) }})
-	return openWith(ctx, r.store, r.keys, openOptions{ReadOnly: readOnly, Takeover: r.takeover, Places: a.at}, log, nil)
+	return openWith(ctx, r.store, r.keys, openOptions{ReadOnly: readOnly, Takeover: r.takeover, Places: a.at, overtaken: overtaken}, log, nil)
 }
 
 // setAside sets the work aside that keeps the vault from being opened. If none does, what waits here is published.
 func (a *app) setAside(ctx context.Context, r rescueRequest) error {
-	v, err := a.openNow(ctx, r, false)
-	if err == nil {
-		return v.FS.Close(ctx)
-	}
-	if !errors.Is(err, fs.ErrOvertaken) {
-		return err
-	}
 	d, err := bucketDirs(r.store, a.at)
 	if err != nil {
 		return err
 	}
-	s, err := openBucket(ctx, r.store, openOptions{Places: a.at}, slog.New(slog.DiscardHandler))
-	if err != nil {
+	done := false
+	v, err := a.openNow(ctx, r, false, func() error {
+		err := d.setAside()
+		done = err == nil
 		return err
+	})
+	switch {
+	case err == nil:
+		return errors.Join(d.dropHalfAside(), v.FS.Close(ctx))
+	case done, r.plaintext != "" && errors.Is(err, fs.ErrOtherWriter): // nothing waits here that keeps it from being opened
+		return nil
 	}
-	defer s.Close()
-	if err := lock(s.Local(), r.store, a.at); err != nil {
-		return err
-	}
-	aside := d.state + asideSuffix + time.Now().UTC().Format(asideTime)
-	if err := os.Mkdir(aside, 0o700); err != nil {
-		return err
-	}
-	if err := os.Rename(d.state+keptSuffix, filepath.Join(aside, "kept")); err != nil {
-		return err
-	}
-	return os.Rename(d.state, filepath.Join(aside, "state"))
-}
-
-// asides returns the directories of what was set aside of a store, the oldest first.
-func (a *app) asides(store string) ([]string, error) {
-	d, err := dirsOf(store, a.at)
-	if err != nil {
-		return nil, err
-	}
-	all, err := filepath.Glob(d.state + asideSuffix + "*")
-	var whole []string
-	for _, dir := range all {
-		if _, err := os.Stat(filepath.Join(dir, "state")); err == nil {
-			whole = append(whole, dir)
-		}
-	}
-	return whole, err
+	return err
 }
 
 // bringBack brings back what was set aside in dir, and removes that if nothing of it is missing.
-func (a *app) bringBack(ctx context.Context, r rescueRequest, dir string) (err error) {
-	now, err := a.openNow(ctx, r, r.plaintext != "")
+func (a *app) bringBack(ctx context.Context, r rescueRequest, places dirs, dir string) (err error) {
+	now, err := a.openNow(ctx, r, r.plaintext != "", nil)
 	if err != nil {
 		return err
 	}
@@ -143,17 +125,20 @@ func (a *app) bringBack(ctx context.Context, r rescueRequest, dir string) (err e
 	if err != nil {
 		return err
 	}
-	places, err := bucketDirs(r.store, a.at)
+	fetched := filepath.Join(dir, "cache") // of its own: what this machine had is not what the vault has
+	defer func() { err = errors.Join(err, os.RemoveAll(fetched)) }()
+	store, err := cache.OpenKept(far, cache.Options{State: filepath.Join(dir, asideState), Kept: filepath.Join(dir, asideKept), Cache: fetched})
 	if err != nil {
-		return errors.Join(err, far.Close())
+		return errors.Join(hint(err, "what was not published stays in %s", dir), far.Close())
 	}
-	store, err := cache.OpenKept(far, cache.Options{State: filepath.Join(dir, "state"), Kept: filepath.Join(dir, "kept"), Cache: places.cache})
-	if err != nil {
-		return errors.Join(err, far.Close())
+	if err := store.Local().Lock(); errors.Is(err, remote.ErrInUse) {
+		return errors.Join(hint(fmt.Errorf("%s: %w", dir, err), "another rescue is at work on it: wait until it is done"), store.Close())
+	} else if err != nil {
+		return errors.Join(err, store.Close())
 	}
 	lost, err := fs.OpenLost(ctx, fs.Options{Store: store, Keys: r.keys, Log: slog.New(slog.DiscardHandler), Clock: clock{}})
 	if err != nil {
-		return errors.Join(err, store.Close())
+		return errors.Join(hint(err, "what was not published stays in %s", dir), store.Close())
 	}
 	defer func() { err = errors.Join(err, lost.Close(ctx)) }()
 	host, err := os.Hostname()
@@ -163,25 +148,30 @@ func (a *app) bringBack(ctx context.Context, r rescueRequest, dir string) (err e
 	_, when, _ := strings.Cut(filepath.Base(dir), asideSuffix)
 	base := path.Join("rescued", host+"-"+when)
 	var to fs.RescueTarget = &fs.IntoVault{FS: now.FS, Base: base}
+	var plain *plainTarget
 	if r.plaintext != "" {
 		base = filepath.Join(r.plaintext, base)
-		to = &plainTarget{base: base}
+		plain = &plainTarget{top: r.plaintext, base: base}
+		to = plain
 	}
 	res, err := fs.Rescue(ctx, lost, now.FS, to)
-	if err != nil {
-		return err
+	if res == nil {
+		return hint(err, "what was not published stays in %s", dir)
 	}
-	if r.plaintext == "" {
-		if err := now.Publish(ctx); err != nil {
-			return err
-		}
+	if plain != nil {
+		err = errors.Join(err, plain.sync())
+	} else {
+		err = errors.Join(err, now.Publish(ctx))
 	}
 	a.tellRescued(res, base)
-	if len(res.Unreadable) > 0 {
+	switch {
+	case err != nil:
+		return hint(err, "what was not published stays in %s", dir)
+	case len(res.Unreadable) > 0:
 		return hint(fmt.Errorf("%w: %s cannot be brought back", errDamage, plural(int64(len(res.Unreadable)), "file", "files")),
 			"what was not published stays in %s", dir)
 	}
-	return os.RemoveAll(dir)
+	return places.removeAside(dir)
 }
 
 // tellRescued says what was brought back.
@@ -194,55 +184,4 @@ func (a *app) tellRescued(res *fs.Rescued, base string) {
 		a.say("%s removed here that were not removed in the vault: look whether you still want them.",
 			plural(int64(res.Removed), "name had been", "names had been"))
 	}
-}
-
-// plainTarget is a directory outside of a vault. What is brought back lies there unencrypted.
-type plainTarget struct{ base string }
-
-func (t *plainTarget) at(name string) string { return filepath.Join(t.base, filepath.FromSlash(name)) }
-
-// Dir implements fs.RescueTarget.
-func (t *plainTarget) Dir(_ context.Context, name string, st fs.Stat, _ map[string][]byte) error {
-	if err := os.MkdirAll(t.at(name), 0o700); err != nil {
-		return err
-	}
-	return os.Chmod(t.at(name), os.FileMode(st.Mode&0o777)|0o700)
-}
-
-// File implements fs.RescueTarget. Owners and extended attributes stay behind.
-func (t *plainTarget) File(_ context.Context, name string, st fs.Stat, _ map[string][]byte, r io.ReaderAt) (err error) {
-	if err := os.MkdirAll(filepath.Dir(t.at(name)), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(t.at(name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, os.FileMode(st.Mode&0o777)|0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, io.NewSectionReader(r, 0, int64(st.Size)))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name())) // nobody is to take a part of it for the whole
-	}
-	mtime := time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec))
-	return os.Chtimes(f.Name(), mtime, mtime)
-}
-
-// Symlink implements fs.RescueTarget.
-func (t *plainTarget) Symlink(_ context.Context, name string, _ fs.Stat, target string) error {
-	if err := os.MkdirAll(filepath.Dir(t.at(name)), 0o700); err != nil {
-		return err
-	}
-	err := os.Symlink(target, t.at(name))
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	return err
-}
-
-// Link implements fs.RescueTarget.
-func (t *plainTarget) Link(_ context.Context, old, name string) error {
-	err := os.Link(t.at(old), t.at(name))
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	return err
 }

@@ -144,6 +144,8 @@ type openOptions struct {
 	SyncPublishes bool          `json:"sync_publishes,omitempty"` // fsync returns when what was written is in the bucket
 	Follow        bool          `json:"follow,omitempty"`         // keep up with who writes to the bucket
 	state.Places
+
+	overtaken func() error // called, while the store is locked, if the vault is refused with fs.ErrOvertaken
 }
 
 // open opens the vault in the store at path with the secrets, which it wipes.
@@ -212,6 +214,9 @@ func openBy(ctx context.Context, path string, by func(*keystore.File) (*keystore
 		Clock: clock{}, Rand: rand.Reader, Progress: progress, Follow: o.Follow, SyncPublishes: o.SyncPublishes, PublishWait: o.Wait,
 	})
 	if err != nil {
+		if o.overtaken != nil && errors.Is(err, fs.ErrOvertaken) {
+			err = errors.Join(err, o.overtaken())
+		}
 		return nil, otherWriter(path, err, time.Now())
 	}
 	v = &vault{FS: f, keys: keys}

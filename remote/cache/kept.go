@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"envfs/blockcrypt"
@@ -208,16 +209,19 @@ func (s *Store) KeepRoot(data []byte) error {
 	return nil
 }
 
+// ErrNothingKept says that the root which this machine knew last is not there: nothing tells what it had.
+var ErrNothingKept = errors.New("the root that was known last is missing")
+
 // OpenKept opens what this machine had, with the root that it knew last, to read it: what it had not published lies in
 // o.State, what it kept in o.Kept. The rest is read from far, which it closes when it is closed.
 func OpenKept(far remote.Store, o Options) (*Store, error) {
 	kept, err := openKept(o.disk(), o.Kept)
 	if err != nil {
-		return nil, fmt.Errorf("open what was not published: %w", err)
+		return nil, fmt.Errorf("open what was not published: %w: %w", ErrNothingKept, err)
 	}
 	root, err := kept.ReadFile(blockcrypt.RootName, blockcrypt.MaxRoot)
 	if err = errors.Join(err, kept.close()); err != nil {
-		return nil, fmt.Errorf("open what was not published: %w", err)
+		return nil, fmt.Errorf("open what was not published: %w: %w", ErrNothingKept, err)
 	}
 	s, err := Open(&asKnown{far, root}, o)
 	if err == nil {
@@ -248,7 +252,7 @@ func (a *asKnown) Size(ctx context.Context, name string) (int64, error) {
 
 func (a *asKnown) List(ctx context.Context, prefix string, fn func(remote.Info) error) error {
 	return a.Store.List(ctx, prefix, func(i remote.Info) error {
-		if n, err := blockcrypt.ParseName(i.Name); err == nil && n.Kind == blockcrypt.KindOldRoot {
+		if strings.HasPrefix(i.Name, blockcrypt.RootName) && i.Name != blockcrypt.RootName { // copies, and what a sync tool left
 			return nil
 		}
 		return fn(i)
