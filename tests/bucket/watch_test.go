@@ -47,7 +47,7 @@ func (p *pair) watch(follower *command.Vault) {
 	p.follower, p.over = follower, make(chan struct{})
 	must(p.t, follower.Mount("--follow"))
 	p.watching.Go(func() {
-		tick := time.NewTicker(10 * time.Millisecond)
+		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		last := uint64(0)
 		for {
