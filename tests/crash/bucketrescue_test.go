@@ -138,6 +138,10 @@ func isRescued(was, now, published, got *tree) error {
 			had[t.inodes[id].data.sum()] = true
 		}
 	}
+	back := make(map[int]bool) // files of which a name came back
+	for path, id := range was.names {
+		back[id] = back[id] || got.has(base+path)
+	}
 	for path := range now.names {
 		if !got.has(path) || path != "" && got.at(path).sum != now.at(path).sum {
 			return fmt.Errorf("%s was changed by the rescue", path)
@@ -148,11 +152,10 @@ func isRescued(was, now, published, got *tree) error {
 		if n.typ != blockcrypt.TypeRegular {
 			continue
 		}
-		back := got.has(base + path)
-		if was != now && back && got.at(base+path).data.sum() != n.data.sum() {
+		if was != now && got.has(base+path) && got.at(base+path).data.sum() != n.data.sum() {
 			return fmt.Errorf("%s came back as %v, was %v", path, got.at(base+path), n)
 		}
-		if !back && !had[n.data.sum()] {
+		if !back[was.names[path]] && !had[n.data.sum()] {
 			return fmt.Errorf("%s did not come back: %v; published %v, now %v, whole: %v", path, n, published.at(path), now.at(path), was != now)
 		}
 	}
