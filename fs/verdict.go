@@ -137,6 +137,8 @@ func (f *FS) judgeForeign(res *journal.Result, sv *survey) (a aliens) {
 		case f.givenUp(x), ours && sv.older: // that is known
 		case sv.same && ours && f.pastEnd(x) && f.leftThere(x.Name):
 			f.logger.Warn("a segment of a writer that was overtaken is in the bucket; it does not count", "object", x.Name)
+		case f.shared != nil && ours && x.Retired && x.Batches && f.pastEnd(x):
+			alien(x, ErrFork) // of what was not published here before whoever took over has changed the keys, too
 		case ours && filled && f.pastEnd(x):
 			// Where the vault lies, whoever ended the term had set this aside: somebody has written since.
 			alien(x, forkIf(sv.same))

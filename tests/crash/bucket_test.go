@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -22,12 +23,16 @@ const bucketActs = 45
 func TestBucket(t *testing.T) {
 	seed := newSeed(t)
 	var ends, runs atomic.Int64
+	temp := t.TempDir()
+	if err := noCache(temp); err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
 	var g errgroup.Group
 	for worker := range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
 			for run := uint64(worker); time.Since(began) < *bucketFlag; run += uint64(runtime.GOMAXPROCS(0)) {
-				n, err := bringToEnds(t, began, seed, run)
+				n, err := bringToEnds(t.Context(), temp, began, seed, run)
 				ends.Add(int64(n))
 				if err != nil {
 					return fmt.Errorf("seed: -crash.seed=%d run %d: %w", seed, run, err)
@@ -43,8 +48,8 @@ func TestBucket(t *testing.T) {
 	t.Logf("%d ends of %d runs", ends.Load(), runs.Load())
 }
 
-func bringToEnds(t *testing.T, began time.Time, seed, run uint64) (ends int, err error) {
-	v, err := newVoyage(t.Context(), t.TempDir(), seed, run)
+func bringToEnds(ctx context.Context, temp string, began time.Time, seed, run uint64) (ends int, err error) {
+	v, err := newVoyage(ctx, temp, seed, run)
 	if err != nil {
 		return 0, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -19,10 +20,9 @@ type world struct {
 	opener *opener
 	clock  *clock
 	limits fs.Limits
-	temp   string // directory for caches
+	temp   string // directory of the cache
 	bucket *bucket
 	seeds  []uint64
-	caches int
 }
 
 // machine is one that shares the vault with others. What it does is a session.
@@ -92,13 +92,18 @@ func (a *machine) setBeside(fn func(name string)) {
 	a.beside = fn
 }
 
-func (w *world) cacheDir() string {
-	w.caches++
-	return filepath.Join(w.temp, fmt.Sprint(w.caches))
+// noCache makes dir one in which a cache keeps nothing, as if its disk were full: what it held would hide what is gone.
+func noCache(dir string) error {
+	for i := range 256 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%02x", i)), nil, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *world) store(far *client, d disk) (*cache.Store, error) {
-	return cache.Open(far, cache.Options{State: "state", Kept: "kept", Cache: w.cacheDir(), Size: 8 << 20, StateSize: 1 << 30, Disk: d})
+	return cache.Open(far, cache.Options{State: "state", Kept: "kept", Cache: w.temp, StateSize: 1 << 30, Disk: d})
 }
 
 // open opens the vault to write, or as o says.

@@ -48,7 +48,6 @@ func (j *judge) at(c *cut, number uint64) *world {
 	clock.now = j.clock.Now()
 	w.clock = &clock
 	w.seeds = []uint64{j.seed, number}
-	w.caches = int(number+1) * 1000
 	return &w
 }
 
@@ -111,7 +110,7 @@ func (j *judge) crash(c *cut, rng *rand.Rand, number uint64) error {
 		if writer > 0 {
 			last := j.machines[rng.IntN(writer)]
 			turns = append(turns, func() error {
-				return j.comesBack(w, c, last, mode, rng, shown, j.machines[last.id+1].hist.steps[0].tree)
+				return j.comesBack(w, c, last, mode, rng, shown, j.machines[last.id+1].hist.steps[0].tree, true)
 			})
 		}
 	}
@@ -306,11 +305,12 @@ func (j *judge) takenOver(w *world, c *cut, a *machine, mode memfs.Mode, rng *ra
 	if err != nil {
 		return fmt.Errorf("who takes over: %w", err)
 	}
-	return j.comesBack(w, c, a, mode, rng, b.tree, shown)
+	return j.comesBack(w, c, a, mode, rng, b.tree, shown, false)
 }
 
-// comesBack has a machine mount that was overtaken. published is what it had published, now what the vault holds.
-func (j *judge) comesBack(w *world, c *cut, a *machine, mode memfs.Mode, rng *rand.Rand, now, published *tree) error {
+// comesBack has a machine mount that was overtaken. published is what it had published, now what the vault holds; late says that
+// the grace may have ended since.
+func (j *judge) comesBack(w *world, c *cut, a *machine, mode memfs.Mode, rng *rand.Rand, now, published *tree, late bool) error {
 	fail := func(what string, err error) error {
 		return fmt.Errorf("machine %d, overtaken, %s: %s: %w", a.id, modeName(mode), what, err)
 	}
@@ -338,26 +338,33 @@ func (j *judge) comesBack(w *world, c *cut, a *machine, mode memfs.Mode, rng *ra
 		return fail("open what was lost", err)
 	}
 	was, err := dump(w.ctx, lost)
+	torn := (power || late) && errors.Is(err, fs.ErrDamaged) // what was not synced may miss a part, or what has lost its grace
 	if err == nil {
 		_, _, err = a.hist.match(was, p, power)
 	}
-	if err != nil {
+	if err != nil && !torn {
 		return fail("what was lost", err)
 	}
 	if err := b.open(fs.Options{Takeover: true}); err != nil {
 		return fail("mount again", err)
 	}
 	res, err := fs.Rescue(w.ctx, lost, b.fs, &fs.IntoVault{FS: b.fs, Base: "rescued/here"})
+	if late && errors.Is(err, fs.ErrDamaged) || power && errors.Is(err, fs.ErrIncomplete) { // a segment that was not synced is gone, and the next one is not
+		return errors.Join(lost.Close(w.ctx), b.store.Close())
+	}
 	if err != nil {
 		return fail("rescue", err)
 	}
-	if len(res.Unreadable) > 0 {
+	if len(res.Unreadable) > 0 && !torn {
 		return fail("rescue", fmt.Errorf("not to be read: %q", res.Unreadable))
 	}
 	if err := b.fs.Publish(w.ctx); err != nil {
 		return fail("publish", err)
 	}
 	got, err := w.seen()
+	if torn {
+		was = now
+	}
 	if err == nil {
 		err = isRescued(was, now, published, got)
 	}
@@ -369,7 +376,7 @@ func (j *judge) comesBack(w *world, c *cut, a *machine, mode memfs.Mode, rng *ra
 
 // lost opens what a machine has set aside.
 func (w *world) lost(a *machine) (*fs.FS, error) {
-	st, err := cache.OpenKept(&client{bucket: w.bucket, id: a.id}, cache.Options{State: "aside/state", Kept: "aside/kept", Cache: w.cacheDir(), Disk: a.disk})
+	st, err := cache.OpenKept(&client{bucket: w.bucket, id: a.id}, cache.Options{State: "aside/state", Kept: "aside/kept", Cache: w.temp, Disk: a.disk})
 	if err != nil {
 		return nil, err
 	}
@@ -406,21 +413,21 @@ func isRescued(was, now, published, got *tree) error {
 			return fmt.Errorf("%s was changed by the rescue", path)
 		}
 	}
-	for path := range was.names {
+	for path := range was.names { // now, if not all of what was lost can be read
 		n := was.at(path)
 		if n.typ != blockcrypt.TypeRegular {
 			continue
 		}
 		back := got.has(base + path)
-		if back && got.at(base+path).data.sum() != n.data.sum() {
+		if was != now && back && got.at(base+path).data.sum() != n.data.sum() {
 			return fmt.Errorf("%s came back as %v, was %v", path, got.at(base+path), n)
 		}
 		if !back && !had[n.data.sum()] {
-			return fmt.Errorf("%s did not come back: %v", path, n)
+			return fmt.Errorf("%s did not come back: %v; published %v, now %v, whole: %v", path, n, published.at(path), now.at(path), was != now)
 		}
 	}
 	for path := range got.names {
-		if strings.HasPrefix(path, base+"/") && !was.has(strings.TrimPrefix(path, base)) {
+		if was != now && strings.HasPrefix(path, base+"/") && !was.has(strings.TrimPrefix(path, base)) {
 			return fmt.Errorf("%s came back, and never was", path)
 		}
 	}
