@@ -6,7 +6,7 @@ PREFIX      ?= /usr/local
 FUZZTIME    ?= 30s
 TESTFLAGS   ?=
 
-.PHONY: help build install deps servers demo demo-bucket test race lint fuzz mutants bench bench-bucket clean
+.PHONY: help build install deps servers demo demo-bucket test test-long race lint fuzz mutants bench bench-bucket clean
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -32,6 +32,10 @@ demo-bucket: deps build ## show the same of a vault in a bucket, on a MinIO of i
 
 test: deps servers build ## run the whole test suite
 	@go test -count=1 -json -timeout 20m $(TESTFLAGS) ./... | go run ./scripts/slowest
+
+test-long: deps servers build ## run 500 rounds of the storm on a bucket, and longer ends of vaults in one (hours)
+	@go test -count=1 -timeout 12h $(TESTFLAGS) -run '^TestStorm$$' ./tests/bucket -bucket.rounds=500
+	@go test -count=1 -timeout 2h $(TESTFLAGS) -run '^TestBucket$$' ./tests/crash -crash.bucket=30m
 
 race: deps servers ## run the tests of the core and of mounts under the race detector
 	@go test -race -timeout 20m $(TESTFLAGS) ./fs/... ./remote/... ./keystore/... ./tests/model ./tests/posix

@@ -4,6 +4,7 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,4 +100,44 @@ func TestOvertakenByOtherKeys(t *testing.T) {
 	lost := a.setAside()
 	sameTree(t, "lost", (&machine{t: t, fs: lost}).tree(), want)
 	must(t, lost.Close(ctx))
+}
+
+// Who was overtaken and does not know it yet deletes nothing.
+func TestOvertakenDeletesNothing(t *testing.T) {
+	ctx := t.Context()
+	machines := newShared(t)
+	a, b := machines("a"), machines("b")
+	clock := &fixedClock{now: time.Now()}
+	a.mustOpen(Options{Clock: clock})
+	for i := range 4 {
+		a.write("file", pattern(50_000, byte(i)))
+		must(t, a.fs.Fold(ctx))
+	}
+	b.mustOpen(Options{Takeover: true})
+	all := func() (names []string) {
+		far, err := remotedir.Open(b.far, remotedir.Options{ReadOnly: true})
+		must(t, err)
+		must(t, far.List(ctx, "", func(i remote.Info) error {
+			names = append(names, i.Name)
+			return nil
+		}))
+		must(t, far.Close())
+		slices.Sort(names)
+		return names
+	}
+	before := all()
+	clock.now = clock.now.Add(100 * 24 * time.Hour)
+	a.fs.foldMu.Lock()
+	err := a.fs.reclaim(ctx)
+	a.fs.foldMu.Unlock()
+	if !errors.Is(err, ErrOvertaken) {
+		t.Errorf("delete what is superseded: %v", err)
+	}
+	if _, _, err := a.fs.Sweep(ctx); !errors.Is(err, ErrOvertaken) {
+		t.Errorf("remove orphans: %v", err)
+	}
+	if after := all(); !slices.Equal(before, after) {
+		t.Errorf("%d objects are left of %d", len(after), len(before))
+	}
+	b.close()
 }

@@ -1,11 +1,13 @@
 package bucket
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -20,9 +22,13 @@ type proxy struct {
 	addr string
 	next http.RoundTripper
 
-	mu     sync.Mutex
-	rng    *rand.Rand
-	share  float64 // of the requests that something happens to
+	mu    sync.Mutex
+	rng   *rand.Rand
+	share float64 // of the requests that something happens to
+	rough bool    // worse things do, too
+
+	latency time.Duration // of the others
+
 	counts map[string]int
 	server string // host:port
 
@@ -59,20 +65,38 @@ func (p *proxy) faults(share float64) {
 	p.share = share
 }
 
+// listed is an entry of a LIST.
+var listed = regexp.MustCompile(`(?s)<Contents>.*?</Contents>`)
+
+// hard sets whether worse things happen, and how long all takes.
+func (p *proxy) hard(rough bool, latency time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rough, p.latency = rough, latency
+}
+
 // draw says what happens to a request, and how long it takes longer.
 func (p *proxy) draw() (fault string, delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.share == 0 || p.rng.Float64() >= p.share {
-		return "", 0
+		return "", p.latency
 	}
 	kinds := []string{"refused", "lost", "cut", "500", "503", "409", "late", "stalled"}
+	if p.rough {
+		kinds = append(kinds, "expired", "short", "unlisted")
+		if p.rng.IntN(100) == 0 {
+			kinds = []string{"stuck"}
+		}
+	}
 	fault = kinds[p.rng.IntN(len(kinds))]
 	switch fault {
 	case "late":
 		delay = time.Duration(p.rng.IntN(50)) * time.Millisecond
 	case "stalled":
 		delay = time.Duration(p.rng.IntN(1000)) * time.Millisecond
+	case "stuck":
+		delay = 10 * time.Second
 	}
 	p.counts[fault]++
 	return fault, delay
@@ -83,11 +107,11 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch fault {
 	case "refused":
 		panic(http.ErrAbortHandler)
-	case "500", "503", "409":
-		code := map[string]string{"500": "InternalError", "503": "SlowDown", "409": "ConditionalRequestConflict"}[fault]
+	case "500", "503", "409", "expired":
+		code := map[string]string{"500": "InternalError", "503": "SlowDown", "409": "ConditionalRequestConflict", "expired": "ExpiredToken"}[fault]
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/xml")
-		w.WriteHeader(map[string]int{"500": 500, "503": 503, "409": 409}[fault])
+		w.WriteHeader(map[string]int{"500": 500, "503": 503, "409": 409, "expired": 400}[fault])
 		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected</Message></Error>", code)
 		return
 	}
@@ -114,6 +138,20 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, resp.Body)
 		panic(http.ErrAbortHandler)
 	}
+	body := io.Reader(resp.Body)
+	switch {
+	case fault == "short" && r.Method == http.MethodGet && resp.StatusCode < 300 && resp.ContentLength > 0:
+		body = io.LimitReader(resp.Body, resp.ContentLength-1) // and says so
+		resp.Header.Set("Content-Length", fmt.Sprint(resp.ContentLength-1))
+	case fault == "unlisted" && r.Method == http.MethodGet && r.URL.Query().Has("list-type"):
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		data = listed.ReplaceAll(data, nil) // as of before anything was written
+		body = bytes.NewReader(data)
+		resp.Header.Set("Content-Length", fmt.Sprint(len(data)))
+	}
 	for name, values := range resp.Header {
 		w.Header()[name] = values
 	}
@@ -122,5 +160,5 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.CopyN(w, resp.Body, resp.ContentLength/2)
 		panic(http.ErrAbortHandler)
 	}
-	_, _ = io.Copy(w, resp.Body) // the client sees if it is cut off
+	_, _ = io.Copy(w, body) // the client sees if it is cut off
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"envfs/tests/seed"
 )
@@ -135,6 +136,10 @@ func TestStorm(t *testing.T) {
 		sailors[i] = &sailor{dir: filepath.Join(r.Point, fmt.Sprint(i)), rng: rand.New(rand.NewPCG(seed, uint64(i+2))), files: make(map[string][]byte)}
 		must(t, os.Mkdir(sailors[i].dir, 0o755))
 	}
+	watched := &pair{t: t}
+	must(t, watched.write(r.Point))
+	r.sync()
+	watched.watch(r.elsewhere())
 	for round := range *stormRounds {
 		p.faults([]float64{0, 0.05, 0.2}[rng.IntN(3)])
 		end := []string{"daemon", "server", "both", "sync", "unmount"}[rng.IntN(5)]
@@ -144,6 +149,22 @@ func TestStorm(t *testing.T) {
 		reached := make(chan struct{})
 		var once sync.Once
 		var work sync.WaitGroup
+		latency := time.Duration(0)
+		if rng.IntN(8) == 0 {
+			latency = []time.Duration{20, 200}[rng.IntN(2)] * time.Millisecond
+		}
+		p.hard(true, latency)
+		work.Go(func() {
+			for !over.Load() {
+				if err := watched.write(r.Point); err != nil {
+					if !over.Load() {
+						t.Errorf("round %d: %v", round, err)
+					}
+					return
+				}
+				time.Sleep(20 * time.Millisecond) // the pace of a program that saves
+			}
+		})
 		for _, s := range sailors {
 			work.Go(func() {
 				for !over.Load() {
@@ -175,6 +196,7 @@ func TestStorm(t *testing.T) {
 		}
 		over.Store(true)
 		work.Wait()
+		p.hard(false, 0)
 		if t.Failed() {
 			t.Fatalf("round %d", round)
 		}
@@ -191,6 +213,9 @@ func TestStorm(t *testing.T) {
 		}
 		r.sync()
 		p.faults(0)
+		if round%10 == 7 {
+			r.zombie(round)
+		}
 		if round%5 == 4 {
 			other := r.elsewhere()
 			must(t, other.Mount("--read-only"))
@@ -204,7 +229,8 @@ func TestStorm(t *testing.T) {
 			t.Fatalf("round %d, ended by %s", round, end)
 		}
 	}
+	watched.end()
 	must(t, r.Unmount())
 	must(t, r.Check())
-	t.Logf("the network: %v", p.counts)
+	t.Logf("the network: %v; a follower has read %d times, up to %d of %d", p.counts, watched.reads.Load(), watched.seen.Load(), watched.next)
 }
