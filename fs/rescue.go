@@ -279,31 +279,3 @@ func (r *rescue) file(ctx context.Context, ino *Inode, at string, st Stat) error
 	defer h.Close()
 	return r.to.File(ctx, at, st, xattrs, &readerAt{ctx, h})
 }
-
-func (r *rescue) xattrs(ctx context.Context, ino *Inode) (map[string][]byte, error) {
-	names, err := r.lost.ListXattr(ctx, ino)
-	if err != nil || len(names) == 0 {
-		return nil, err
-	}
-	xs := make(map[string][]byte)
-	for _, name := range names {
-		if xs[name], err = r.lost.GetXattr(ctx, ino, name); err != nil && !errors.Is(err, ErrNoXattr) {
-			return nil, err
-		}
-	}
-	return xs, nil
-}
-
-// readerAt reads a file as io.ReaderAt says.
-type readerAt struct {
-	ctx context.Context
-	h   *File
-}
-
-func (r *readerAt) ReadAt(p []byte, off int64) (int, error) {
-	n, err := r.h.ReadAt(r.ctx, p, off)
-	if err == nil && n < len(p) {
-		err = io.EOF
-	}
-	return n, err
-}
