@@ -140,6 +140,7 @@ func TestStorm(t *testing.T) {
 	must(t, watched.write(r.Point))
 	r.sync()
 	watched.watch(r.elsewhere())
+	long := *stormRounds > 100 // then there is time for what takes long
 	for round := range *stormRounds {
 		p.faults([]float64{0, 0.05, 0.2}[rng.IntN(3)])
 		end := []string{"daemon", "server", "both", "sync", "unmount"}[rng.IntN(5)]
@@ -150,10 +151,10 @@ func TestStorm(t *testing.T) {
 		var once sync.Once
 		var work sync.WaitGroup
 		latency := time.Duration(0)
-		if *stormRounds > 100 && rng.IntN(8) == 0 { // which takes long
+		if long && rng.IntN(8) == 0 {
 			latency = []time.Duration{20, 200}[rng.IntN(2)] * time.Millisecond
 		}
-		p.hard(true, latency)
+		p.hard(long, latency)
 		work.Go(func() {
 			for !over.Load() {
 				if err := watched.write(r.Point); err != nil {
@@ -213,7 +214,7 @@ func TestStorm(t *testing.T) {
 		}
 		r.sync()
 		p.faults(0)
-		if round%30 == 7 {
+		if long && round%10 == 7 {
 			r.zombie(round)
 		}
 		if round%5 == 4 {
