@@ -84,17 +84,23 @@ func TestAwayAtTheBound(t *testing.T) {
 		t.Errorf("what is not cached: %v after %v", err, time.Since(began))
 	}
 	written, failed := make(chan int, 1), make(chan error, 1)
-	go func() {
-		for n := 0; ; n++ {
+	var over atomic.Bool
+	var trying sync.WaitGroup
+	defer over.Store(true)
+	trying.Go(func() {
+		var err error
+		n := 0
+		for ; err == nil; n++ {
 			data := bytes.Clone(big)
 			data[0] = byte(n)
-			if err := os.WriteFile(filepath.Join(r.Point, "more"+string(rune('a'+n))), data, 0o644); err != nil {
-				written <- n
-				failed <- err
-				return
-			}
+			err = os.WriteFile(filepath.Join(r.Point, "more"+string(rune('a'+n))), data, 0o644)
 		}
-	}()
+		written <- n - 1
+		failed <- err
+		for !over.Load() {
+			_ = os.WriteFile(filepath.Join(r.Point, "again"), big, 0o644) // it is refused, and waits before
+		}
+	})
 	until(t, r.Vault, "writes wait", func(st *shown) bool { return st.Bucket.Writers > 0 })
 	st := status[shown](t, r.Vault)
 	if !st.Bucket.Away || st.Bucket.Cause != "connection refused" || st.ToPublish < 20<<20 || st.Objects == 0 || st.Since.IsZero() {
@@ -104,13 +110,6 @@ func TestAwayAtTheBound(t *testing.T) {
 	if err := <-failed; !errors.Is(err, syscall.ENOSPC) || n < 20 || n > 32 {
 		t.Errorf("after %d MiB: %v", n, err)
 	}
-	var over atomic.Bool
-	var trying sync.WaitGroup
-	trying.Go(func() {
-		for !over.Load() {
-			_ = os.WriteFile(filepath.Join(r.Point, "again"), big, 0o644) // it is refused, and waits before
-		}
-	})
 	for text := ""; !strings.Contains(text, "WAIT since") || !strings.Contains(text, "(connection refused)"); {
 		res, err := r.Run("status")
 		must(t, err)

@@ -79,7 +79,9 @@ func (j *judge) comesBack(w *world, c *cut, a *machine, mode memfs.Mode, rng *ra
 		return fail("mount again", err)
 	}
 	res, err := fs.Rescue(w.ctx, lost, b.fs, &fs.IntoVault{FS: b.fs, Base: "rescued/here"})
-	if late && errors.Is(err, fs.ErrDamaged) || power && errors.Is(err, fs.ErrIncomplete) { // a segment that was not synced is gone, and the next one is not
+	// After the grace a directory on the way to what was changed may be gone, and after a power loss a segment that was not
+	// synced, while the next one is there: that is said, and what was set aside stays.
+	if late && errors.Is(err, fs.ErrDamaged) || (late || power) && errors.Is(err, fs.ErrIncomplete) {
 		return errors.Join(lost.Close(w.ctx), b.store.Close())
 	}
 	if err != nil {
