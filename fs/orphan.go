@@ -86,7 +86,8 @@ func (f *FS) Sweep(ctx context.Context) (deleted, left int, err error) {
 		case blockcrypt.KindRoot, blockcrypt.KindKeyCopy, blockcrypt.KindKeyFile:
 			return nil // looked after by others
 		}
-		if _, givenUp := givenUpFrom(&t); ok && !givenUp && n.Seq <= t.LastFold+orphanSlack {
+		// Where root alone says what counts, nothing else can go on from a term that has ended, however many folds have failed.
+		if _, givenUp := givenUpFrom(&t); ok && !givenUp && (n.Seq <= t.LastFold+orphanSlack || f.shared != nil && t.Closed) {
 			orphans = append(orphans, i.Name)
 		} else {
 			left++
