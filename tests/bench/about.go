@@ -22,12 +22,12 @@ func (b *bench) about(ctx context.Context) string {
 	if version, _, _ := strings.Cut(lab.CommandLine(ctx, lab.GocryptfsName, "-version"), ";"); version != "" {
 		parts = append(parts, version)
 	}
-	rounds := fmt.Sprintf("medians of %d rounds (lowest to highest)", b.rounds)
-	if b.rounds == 1 {
+	rounds := fmt.Sprintf("medians of %d rounds (lowest to highest)", b.Rounds)
+	if b.Rounds == 1 {
 		rounds = "one round"
 	}
 	parts = append(parts, rounds, "ratios above 1 are in favour of envfs")
-	if b.keepCaches {
+	if b.KeepCaches {
 		parts = append(parts, "page cache not dropped for cold steps")
 	}
 	return strings.Join(parts, ", ")

@@ -29,16 +29,16 @@ type bench struct {
 
 // newBench makes everything that is used in all rounds. The caller closes it.
 func newBench(ctx context.Context, o options, talk io.Writer) (_ *bench, err error) {
-	b := &bench{options: o, talk: talk, results: newResults(o.peers), tools: tools{self: "/proc/self/exe"}}
-	for _, name := range o.peers {
+	b := &bench{options: o, talk: talk, results: newResults(o.Peers), tools: tools{self: "/proc/self/exe"}}
+	for _, name := range o.Peers {
 		if name == lab.GocryptfsName {
 			if _, err := exec.LookPath(lab.GocryptfsName); err != nil {
 				return nil, fmt.Errorf("%w; install it or leave it out with -peers", err)
 			}
 		}
 	}
-	b.keepCaches = o.keepCaches || os.Geteuid() != 0
-	if b.places, err = newPlaces(o.dir); err != nil {
+	b.KeepCaches = o.KeepCaches || os.Geteuid() != 0
+	if b.places, err = newPlaces(o.Dir); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -59,7 +59,7 @@ func (b *bench) close() error { return b.places.close() }
 
 // measure measures all rounds.
 func (b *bench) measure(ctx context.Context) error {
-	for round := range b.rounds {
+	for round := range b.Rounds {
 		for _, store := range b.stores {
 			peaks := make(map[string]int64)
 			for _, chapter := range chapters(b.sizes) {
@@ -87,8 +87,8 @@ func (b *bench) chapter(ctx context.Context, round int, store string, chapter []
 		}
 	}()
 	s := site{sizes: b.sizes, kit: b.kit, blocks: lab.Shuffled(b.sizes.big, round)}
-	for i := range b.peers {
-		k, _ := kindOf(b.peers[(i+round)%len(b.peers)])
+	for i := range b.Peers {
+		k, _ := kindOf(b.Peers[(i+round)%len(b.Peers)])
 		if !b.wanted(chapter, k) {
 			continue
 		}
@@ -96,14 +96,14 @@ func (b *bench) chapter(ctx context.Context, round int, store string, chapter []
 		if err != nil {
 			return err
 		}
-		w.keepCaches = b.keepCaches
+		w.keepCaches = b.KeepCaches
 		worlds = append(worlds, w)
 	}
 	for _, s := range chapter {
-		if !b.steps.MatchString(s.name) {
+		if !b.Steps.MatchString(s.name) {
 			continue
 		}
-		fmt.Fprintf(b.talk, "%s round %d of %d, %s: %s:", time.Now().Format(time.TimeOnly), round+1, b.rounds, store, s.name)
+		fmt.Fprintf(b.talk, "%s round %d of %d, %s: %s:", time.Now().Format(time.TimeOnly), round+1, b.Rounds, store, s.name)
 		for _, w := range worlds {
 			m, err := w.measure(ctx, chapter, s)
 			if err != nil {
@@ -121,7 +121,7 @@ func (b *bench) chapter(ctx context.Context, round int, store string, chapter []
 // wanted reports whether a peer has any step to do in a chapter.
 func (b *bench) wanted(chapter []step, k kind) bool {
 	for _, s := range chapter {
-		if b.steps.MatchString(s.name) && (k.keeps || !s.contents) {
+		if b.Steps.MatchString(s.name) && (k.keeps || !s.contents) {
 			return true
 		}
 	}

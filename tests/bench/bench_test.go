@@ -80,13 +80,8 @@ func TestInterrupted(t *testing.T) {
 
 func checkGone(t *testing.T, dir string) {
 	t.Helper()
-	left, err := os.ReadDir(dir)
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || strings.Contains(string(mounts), dir) {
-		t.Errorf("left mounted below %s (%v):\n%s", dir, err, mounts)
+	if err := lab.LeftBehind(dir); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -122,7 +117,7 @@ func TestTables(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range []string{"-rounds 0", "-peers nobody", "-peers bare,bare", "-store moon", "-steps (", "more"} {
-		if _, err := parse(strings.Fields(args), t.Output()); !errors.As(err, new(usageError)) {
+		if _, err := parse(strings.Fields(args), t.Output()); !errors.As(err, new(lab.UsageError)) {
 			t.Errorf("%s: %v", args, err)
 		}
 	}

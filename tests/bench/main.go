@@ -13,14 +13,12 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"envfs/tests/bench/lab"
 )
 
 func main() {
@@ -31,22 +29,7 @@ func main() {
 		}
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	switch {
-	case err == nil:
-	case errors.Is(err, flag.ErrHelp):
-	case errors.As(err, new(usageError)):
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(2)
-	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "bench: interrupted:", err)
-		os.Exit(130)
-	default:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	lab.Main("bench", run)
 }
 
 // run does what the arguments ask for. The figures go to out, what is being done to talk. When it returns, nothing that
@@ -64,7 +47,7 @@ func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
 	if err := b.measure(ctx); err != nil {
 		return err
 	}
-	if o.json {
+	if o.JSON {
 		return b.results.writeJSON(out)
 	}
 	return b.results.writeTables(out, b.about(ctx), strings.Join(args, " "))

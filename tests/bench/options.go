@@ -2,24 +2,16 @@ package main
 
 import (
 	"flag"
-	"fmt"
 	"io"
-	"os"
-	"regexp"
-	"slices"
-	"strings"
+
+	"envfs/tests/bench/lab"
 )
 
 // options are the flags.
 type options struct {
-	rounds     int
-	steps      *regexp.Regexp
-	peers      []string // in the order of the table
-	stores     []string
-	dir        string // where a directory for everything on the disk is made
-	json       bool
-	keepCaches bool
-	sizes      sizes
+	lab.Options
+	stores []string
+	sizes  sizes
 }
 
 // sizes say how much work each step is.
@@ -42,64 +34,25 @@ func quickSizes() sizes {
 	return sizes{big: 16 << 20, random: 500, synced: 10, files: 200, tree: 200, repo: 100, inserts: 5, rows: 2_000}
 }
 
-// usageError is a mistake in the flags.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 func parse(args []string, talk io.Writer) (options, error) {
 	o := options{sizes: fullSizes()}
-	var steps, peers, store string
-	var quick bool
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(talk)
-	f.IntVar(&o.rounds, "rounds", 5, "how often each step is measured")
-	f.StringVar(&steps, "steps", "", "measure only steps whose names match this `regexp`")
-	f.StringVar(&peers, "peers", "bare,gocryptfs,envfs,envfs-writeback,empty", "who is measured: also empty-writeback")
-	f.StringVar(&store, "store", "both", "where stores lie: disk, tmpfs or both")
-	f.StringVar(&o.dir, "dir", os.TempDir(), "a `directory` on the disk to measure")
-	f.BoolVar(&o.json, "json", false, "one JSON object a line instead of tables")
-	f.BoolVar(&quick, "quick", false, "little work, to see that all of it runs: the figures mean nothing")
-	f.BoolVar(&o.keepCaches, "keep-caches", false, "do not drop the machine's page cache for cold steps")
-	if err := f.Parse(args); err != nil {
-		if err == flag.ErrHelp {
-			return o, err
-		}
-		return o, usageError{err}
+	o.Flags(f, "bare,gocryptfs,envfs,envfs-writeback,empty", ": also empty-writeback", "a `directory` on the disk to measure")
+	store := f.String("store", "both", "where stores lie: disk, tmpfs or both")
+	if err := o.Parse(f, args, func(peer string) bool { _, ok := kindOf(peer); return ok }); err != nil {
+		return o, err
 	}
-	if quick {
+	if o.Quick {
 		o.sizes = quickSizes()
 	}
-	var err error
-	if o.steps, err = regexp.Compile(steps); err != nil {
-		return o, usageError{fmt.Errorf("-steps: %w", err)}
-	}
-	if o.stores = []string{store}; store == "both" {
+	switch *store {
+	case "both":
 		o.stores = []string{onDisk, onTmpfs}
+	case onDisk, onTmpfs:
+		o.stores = []string{*store}
+	default:
+		return o, lab.Usage("-store: %q is not disk, tmpfs or both", *store)
 	}
-	o.peers = strings.Split(peers, ",")
-	return o, o.check(f.Args())
-}
-
-func (o *options) check(rest []string) error {
-	if len(rest) > 0 {
-		return usageError{fmt.Errorf("there are no arguments, but got %q", rest)}
-	}
-	if o.rounds < 1 {
-		return usageError{fmt.Errorf("-rounds: %d is too few", o.rounds)}
-	}
-	for _, s := range o.stores {
-		if s != onDisk && s != onTmpfs {
-			return usageError{fmt.Errorf("-store: %q is not disk, tmpfs or both", s)}
-		}
-	}
-	for i, name := range o.peers {
-		if _, ok := kindOf(name); !ok {
-			return usageError{fmt.Errorf("-peers: there is no %q", name)}
-		}
-		if slices.Contains(o.peers[:i], name) {
-			return usageError{fmt.Errorf("-peers: %s is named twice", name)}
-		}
-	}
-	return nil
+	return o, nil
 }

@@ -29,20 +29,10 @@ type result struct {
 // writeJSON writes one object a line.
 func (r *results) writeJSON(out io.Writer) error {
 	enc := json.NewEncoder(out)
-	for _, w := range r.Rows {
-		for _, peer := range r.Peers {
-			s := w.Peers[peer]
-			if s == nil {
-				continue
-			}
-			v := lab.SpreadOf(s.Values)
-			ratio, _ := w.Ratio(peer, lab.GocryptfsName)
-			err := enc.Encode(result{Store: w.Where, Step: w.Step, Unit: w.Unit, Peer: peer, Median: v.Median, Min: v.Low,
-				Max: v.High, Ratio: ratio.Median, After: lab.SpreadOf(s.After).Median, Values: s.Values})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return r.Each(func(w *lab.Row, peer string, s *lab.Series) error {
+		v := lab.SpreadOf(s.Values)
+		ratio, _ := w.Ratio(peer, lab.GocryptfsName)
+		return enc.Encode(result{Store: w.Where, Step: w.Step, Unit: w.Unit, Peer: peer, Median: v.Median, Min: v.Low,
+			Max: v.High, Ratio: ratio.Median, After: lab.SpreadOf(s.After).Median, Values: s.Values})
+	})
 }

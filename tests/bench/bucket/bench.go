@@ -37,9 +37,9 @@ type bench struct {
 
 // newBench makes everything that is used in all rounds. The caller closes it.
 func newBench(ctx context.Context, o options, talk io.Writer) (_ *bench, err error) {
-	b := &bench{options: o, talk: talk, figures: newFigures(o.peers, o.sizes)}
-	b.keepCaches = o.keepCaches || os.Geteuid() != 0
-	for _, name := range o.peers {
+	b := &bench{options: o, talk: talk, figures: newFigures(o.Peers, o.sizes)}
+	b.KeepCaches = o.KeepCaches || os.Geteuid() != 0
+	for _, name := range o.Peers {
 		k, _ := kindOf(name)
 		if err := k.installed(); err != nil {
 			return nil, err
@@ -50,7 +50,7 @@ func newBench(ctx context.Context, o options, talk io.Writer) (_ *bench, err err
 			err = errors.Join(err, b.close())
 		}
 	}()
-	if b.base, err = os.MkdirTemp(o.dir, "envfs-bench."); err != nil {
+	if b.base, err = os.MkdirTemp(o.Dir, "envfs-bench."); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
 	if b.memory, err = os.MkdirTemp("/dev/shm", "envfs-bench."); err != nil {
@@ -90,7 +90,7 @@ func (b *bench) close() error {
 
 // measure measures all rounds.
 func (b *bench) measure(ctx context.Context) error {
-	for round := range b.rounds {
+	for round := range b.Rounds {
 		for _, latency := range b.delays {
 			peaks := make(map[string]int64)
 			for _, chapter := range chapters(b.sizes) {
@@ -110,7 +110,7 @@ func (b *bench) measure(ctx context.Context) error {
 func (b *bench) selected(chapter []step, latency time.Duration) (steps []step, measured map[string]bool) {
 	measured = make(map[string]bool)
 	for _, s := range chapter {
-		if b.steps.MatchString(s.name) && !s.hidden && (latency == 0 || s.far) {
+		if b.Steps.MatchString(s.name) && !s.hidden && (latency == 0 || s.far) {
 			measured[s.name] = true
 		}
 	}
@@ -133,8 +133,8 @@ func (b *bench) chapter(ctx context.Context, round int, latency time.Duration, c
 	}()
 	at := b.site
 	at.blocks = lab.Shuffled(b.sizes.big, round)
-	for i := range b.peers {
-		k, _ := kindOf(b.peers[(i+round)%len(b.peers)])
+	for i := range b.Peers {
+		k, _ := kindOf(b.Peers[(i+round)%len(b.Peers)])
 		if !wanted(steps, measured, &k) {
 			continue
 		}
@@ -142,7 +142,7 @@ func (b *bench) chapter(ctx context.Context, round int, latency time.Duration, c
 		if err != nil {
 			return err
 		}
-		w.keepCaches = b.keepCaches
+		w.keepCaches = b.KeepCaches
 		worlds = append(worlds, w)
 	}
 	for _, s := range steps {
@@ -150,7 +150,7 @@ func (b *bench) chapter(ctx context.Context, round int, latency time.Duration, c
 		if !measured[s.name] {
 			far = 0
 		}
-		fmt.Fprintf(b.talk, "%s round %d of %d, %s: %s:", time.Now().Format(time.TimeOnly), round+1, b.rounds, where(far), s.name)
+		fmt.Fprintf(b.talk, "%s round %d of %d, %s: %s:", time.Now().Format(time.TimeOnly), round+1, b.Rounds, where(far), s.name)
 		var left []*world
 		for _, w := range worlds {
 			ok, err := b.step(ctx, w, &s, far, measured[s.name])
@@ -235,12 +235,12 @@ func (b *bench) about(ctx context.Context) string {
 			parts = append(parts, version)
 		}
 	}
-	rounds := fmt.Sprintf("medians of %d rounds (lowest to highest)", b.rounds)
-	if b.rounds == 1 {
+	rounds := fmt.Sprintf("medians of %d rounds (lowest to highest)", b.Rounds)
+	if b.Rounds == 1 {
 		rounds = "one round"
 	}
 	parts = append(parts, rounds)
-	if b.keepCaches {
+	if b.KeepCaches {
 		parts = append(parts, "page cache not dropped for cold steps")
 	}
 	return strings.Join(parts, ", ")

@@ -74,7 +74,7 @@ func TestQuick(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range []string{"-rounds 0", "-peers nobody", "-peers envfs,envfs", "-latency soon", "-steps (", "more"} {
-		if _, err := parse(strings.Fields(args), t.Output()); !errors.As(err, new(usageError)) {
+		if _, err := parse(strings.Fields(args), t.Output()); !errors.As(err, new(lab.UsageError)) {
 			t.Errorf("%s: %v", args, err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestUsage(t *testing.T) {
 // A peer that is not installed is named.
 func TestInstalled(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	_, err := newBench(t.Context(), options{peers: []string{"s3fs"}}, t.Output())
+	_, err := newBench(t.Context(), options{Options: lab.Options{Peers: []string{"s3fs"}}}, t.Output())
 	if err == nil || !strings.Contains(err.Error(), "peer s3fs: ") || !strings.Contains(err.Error(), "leave the peer out") {
 		t.Error(err)
 	}
@@ -126,12 +126,7 @@ func TestInterrupted(t *testing.T) {
 
 func checkGone(t *testing.T, dir string) {
 	t.Helper()
-	left, err := os.ReadDir(dir)
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || strings.Contains(string(mounts), dir) {
-		t.Errorf("left mounted below %s (%v):\n%s", dir, err, mounts)
+	if err := lab.LeftBehind(dir); err != nil {
+		t.Error(err)
 	}
 }

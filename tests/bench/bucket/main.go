@@ -13,33 +13,14 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"envfs/tests/bench/lab"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	switch {
-	case err == nil:
-	case errors.Is(err, flag.ErrHelp):
-	case errors.As(err, new(usageError)):
-		fmt.Fprintln(os.Stderr, "bench-bucket:", err)
-		os.Exit(2)
-	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "bench-bucket: interrupted:", err)
-		os.Exit(130)
-	default:
-		fmt.Fprintln(os.Stderr, "bench-bucket:", err)
-		os.Exit(1)
-	}
+	lab.Main("bench-bucket", run)
 }
 
 // run does what the arguments ask for. The figures go to out, what is being done to talk. When it returns, nothing that
@@ -58,7 +39,7 @@ func run(ctx context.Context, args []string, out, talk io.Writer) (err error) {
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
-	if o.json { // also what there is when it is interrupted
+	if o.JSON { // also what there is when it is interrupted
 		return errors.Join(err, b.figures.writeJSON(out))
 	}
 	return errors.Join(err, b.figures.writeTables(out, b.about(context.WithoutCancel(ctx)), strings.Join(args, " ")))

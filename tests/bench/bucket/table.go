@@ -194,19 +194,9 @@ type result struct {
 // writeJSON writes one object a line.
 func (f *figures) writeJSON(out io.Writer) error {
 	enc := json.NewEncoder(out)
-	for _, w := range f.Rows {
-		for _, peer := range f.Peers {
-			s := w.Peers[peer]
-			if s == nil {
-				continue
-			}
-			v := lab.SpreadOf(s.Values)
-			err := enc.Encode(result{Where: w.Where, Step: w.Step, Unit: w.Unit, Peer: peer, Median: v.Median, Min: v.Low, Max: v.High,
-				Values: s.Values, Kinds: f.kinds[rowName(w.Where, w.Step)][peer].kinds})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return f.Each(func(w *lab.Row, peer string, s *lab.Series) error {
+		v := lab.SpreadOf(s.Values)
+		return enc.Encode(result{Where: w.Where, Step: w.Step, Unit: w.Unit, Peer: peer, Median: v.Median, Min: v.Low, Max: v.High,
+			Values: s.Values, Kinds: f.kinds[rowName(w.Where, w.Step)][peer].kinds})
+	})
 }

@@ -37,6 +37,20 @@ func (r *Results) Add(where, step string, u Unit, peer string, value, after floa
 	s.After = append(s.After, after)
 }
 
+// Each calls fn for each peer's series of each row, in the order of the table, until it returns an error.
+func (r *Results) Each(fn func(w *Row, peer string, s *Series) error) error {
+	for _, w := range r.Rows {
+		for _, peer := range r.Peers {
+			if s := w.Peers[peer]; s != nil {
+				if err := fn(w, peer, s); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // Ratio returns how many times as good a peer is as another: of the medians, and the lowest and highest of the rounds.
 func (w *Row) Ratio(peer, other string) (Spread, bool) {
 	a, b := w.Peers[peer], w.Peers[other]
