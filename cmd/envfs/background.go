@@ -58,12 +58,8 @@ func (a *app) mountBehind(ctx context.Context, req *mountRequest, vault blockcry
 			return r.Error
 		case r.Done:
 			return d.proc.Release()
-		case r.Progress != nil:
-			b.show(*r.Progress)
-		case r.Notice != "":
-			b.clear()
-			a.say("%s", r.Notice)
 		}
+		b.tell(r)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

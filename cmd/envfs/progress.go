@@ -36,6 +36,17 @@ func (b *bar) show(p control.Progress) {
 	_ = b.bar.Set64(p.Done) // only a drawing
 }
 
+// tell shows what a daemon says while it works: progress, and words.
+func (b *bar) tell(r control.Reply) {
+	switch {
+	case r.Progress != nil:
+		b.show(*r.Progress)
+	case r.Notice != "":
+		b.clear()
+		b.a.say("%s", r.Notice)
+	}
+}
+
 // clear takes the bar off the screen.
 func (b *bar) clear() {
 	if b.bar != nil {

@@ -71,13 +71,8 @@ func (a *app) sync(ctx context.Context, arg string, asJSON bool) error {
 	defer b.clear()
 	var done *control.Synced
 	err = c.Do(ctx, control.Request{Verb: control.Sync}, func(r control.Reply) {
-		switch {
-		case r.Progress != nil:
-			b.show(*r.Progress)
-		case r.Notice != "":
-			b.clear()
-			a.say("%s", r.Notice)
-		case r.Synced != nil:
+		b.tell(r)
+		if r.Synced != nil {
 			done = r.Synced
 		}
 	})

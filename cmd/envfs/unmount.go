@@ -108,15 +108,7 @@ func (a *app) unmountPoint(ctx context.Context, arg string, lazy bool) error {
 func (a *app) ask(ctx context.Context, c *control.Client, lazy bool) error {
 	b := a.newBar()
 	defer b.clear()
-	err := c.Do(ctx, control.Request{Verb: control.Unmount, Lazy: lazy}, func(r control.Reply) {
-		switch {
-		case r.Progress != nil:
-			b.show(*r.Progress)
-		case r.Notice != "":
-			b.clear()
-			a.say("%s", r.Notice)
-		}
-	})
+	err := c.Do(ctx, control.Request{Verb: control.Unmount, Lazy: lazy}, func(r control.Reply) { b.tell(r) })
 	if lazy || err != nil && exitCode(err) != codeInterrupted {
 		return err // the daemon goes on
 	}

@@ -42,37 +42,31 @@ func (p Places) StateDir() (string, error) {
 
 // StatePath is StateDir for who only looks: nothing is made.
 func (p Places) StatePath() (string, error) {
-	if p.State != "" {
-		return p.State, nil
+	return placeOf("state", p.State, "XDG_STATE_HOME", ".local/state/envfs", "/var/lib/envfs")
+}
+
+// placeOf returns the directory that is named, else the one below the variable's or the home directory, else, for root, a
+// fixed one.
+func placeOf(what, named, variable, inHome, ofRoot string) (string, error) {
+	if named != "" {
+		return named, nil
 	}
-	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+	if d := os.Getenv(variable); filepath.IsAbs(d) {
 		return filepath.Join(d, "envfs"), nil
 	}
 	if d := os.Getenv("HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, ".local", "state", "envfs"), nil
+		return filepath.Join(d, inHome), nil
 	}
 	if os.Getuid() == 0 {
-		return "/var/lib/envfs", nil
+		return ofRoot, nil
 	}
-	return "", errors.New("find state directory: neither HOME nor XDG_STATE_HOME is set; name one with --state-dir")
+	return "", fmt.Errorf("find %s directory: neither HOME nor %s is set; name one with --%s-dir", what, variable, what)
 }
 
 // CacheDir returns the directory for what can be fetched again: the one that is named, else $XDG_CACHE_HOME/envfs, else
 // ~/.cache/envfs; without a home directory root has /var/cache/envfs.
 func (p Places) CacheDir() (string, error) {
-	if p.Cache != "" {
-		return p.Cache, nil
-	}
-	if d := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "envfs"), nil
-	}
-	if d := os.Getenv("HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, ".cache", "envfs"), nil
-	}
-	if os.Getuid() == 0 {
-		return "/var/cache/envfs", nil
-	}
-	return "", errors.New("find cache directory: neither HOME nor XDG_CACHE_HOME is set; name one with --cache-dir")
+	return placeOf("cache", p.Cache, "XDG_CACHE_HOME", ".cache/envfs", "/var/cache/envfs")
 }
 
 // Apart returns [ErrInCache] if the state directory lies below a cache directory: this one, the user's, the system's, or
