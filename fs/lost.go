@@ -73,24 +73,19 @@ func (r *rescue) note(d *journal.Delta) {
 }
 
 // stillRemoved counts the names that were removed and not made again.
-func (r *rescue) stillRemoved(ctx context.Context) (n int) {
+func (r *rescue) stillRemoved() (n int) {
 	f := r.lost
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for s := range r.removed {
-		_ = f.view(ctx, func() error {
-			for _, l := range f.layers() {
-				dd := l.dirs[s.in]
-				if dd == nil {
-					continue
+		if dd := f.active.dirs[s.in]; dd != nil {
+			dd.names.AscendGreaterOrEqual(dirent{h: s.h}, func(item dirent) bool {
+				if item.h == s.h && item.entry == nil {
+					n++
 				}
-				dd.names.AscendGreaterOrEqual(dirent{h: s.h}, func(item dirent) bool {
-					if item.h == s.h && item.entry == nil {
-						n++
-					}
-					return false
-				})
-			}
-			return nil
-		})
+				return false
+			})
+		}
 	}
 	return n
 }

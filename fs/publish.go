@@ -17,9 +17,7 @@ import (
 //	close segment and extents -> sync them here -> extents -> segments -> root, which names the segments -> release
 //
 // Root is the commit. What was published and is not named by it yet is published again after a crash, byte for byte.
-
-// Publishing goes on while a fold is at work: that names the segments which were published meanwhile, and its tree the
-// extents.
+// Publishing goes on while a fold is at work (fs/publishfold.go).
 
 // publishEvery is how long what is committed waits to be published.
 const publishEvery = 2 * time.Second
@@ -146,6 +144,18 @@ func (f *FS) Publish(ctx context.Context) error {
 	return f.publishNow(ctx)
 }
 
+// publishNow is Publish for what is in a batch.
+func (f *FS) publishNow(ctx context.Context) error {
+	if f.shared == nil {
+		return nil
+	}
+	if err := f.rootMu.LockContext(ctx); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	defer f.rootMu.Unlock()
+	return f.publishLocked(ctx)
+}
+
 // publishTo publishes what is committed up to a batch. Many who wait share one publication.
 func (f *FS) publishTo(ctx context.Context, batch uint64) error {
 	if err := f.rootMu.LockContext(ctx); err != nil {
@@ -267,13 +277,19 @@ func (f *FS) sent(ctx context.Context, live []blockcrypt.SegmentRef, extents map
 // for any time, so that a step there ends a while after ctx. Then it is not known whether it was done, and writing stops.
 func (f *FS) commitContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	if f.shared != nil {
-		context.AfterFunc(ctx, func() {
-			late := time.AfterFunc(commitGrace, cancel)
-			context.AfterFunc(whole, func() { late.Stop() })
-		})
+	if f.shared == nil {
+		return whole, cancel
 	}
-	return whole, cancel
+	stop := context.AfterFunc(ctx, func() {
+		late := time.NewTimer(commitGrace)
+		defer late.Stop()
+		select {
+		case <-whole.Done():
+		case <-late.C:
+			cancel()
+		}
+	})
+	return whole, func() { stop(); cancel() }
 }
 
 // commitGrace is how long a step at a shared store that is not to be broken off may take after it was.
@@ -294,135 +310,6 @@ func (f *FS) takeBack(ctx context.Context, names []string) error {
 		_ = f.store.Sync(ctx) // what is under way is to be there to be deleted; its error was met before
 	}
 	return f.store.Delete(ctx, names...)
-}
-
-// send is FS.send for the extents of the new tree. What batches name is published as ever, so that no two do it at a time;
-// at the end of a mount nobody else does, and the segments need not go.
-func (fo *folding) send(ctx context.Context, closing bool) error {
-	f := fo.f
-	if f.shared == nil {
-		return nil
-	}
-	if !closing {
-		if err := f.publishNow(ctx); err != nil {
-			return err
-		}
-	}
-	if err := f.local.Sync(ctx); err != nil {
-		return fmt.Errorf("sync: %w", err)
-	}
-	made, dead := make(map[string]bool), make(map[string]bool)
-	for _, name := range fo.made {
-		made[name] = true
-	}
-	for _, d := range fo.dead {
-		dead[d.Name] = true
-	}
-	fo.sending = make(map[string]uint64)
-	f.mu.Lock()
-	for _, b := range fo.born {
-		if _, mine := f.mine.extents[b.Name]; (mine || made[b.Name]) && !dead[b.Name] {
-			fo.sending[b.Name] = b.Length
-		}
-	}
-	f.mu.Unlock()
-	return f.send(ctx, nil, fo.sending)
-}
-
-// publishNow is Publish for what is in a batch.
-func (f *FS) publishNow(ctx context.Context) error {
-	if f.shared == nil {
-		return nil
-	}
-	if err := f.rootMu.LockContext(ctx); err != nil {
-		return fmt.Errorf("publish: %w", err)
-	}
-	defer f.rootMu.Unlock()
-	return f.publishLocked(ctx)
-}
-
-// visible returns the segments behind the cut that others can see: what was published while the fold was at work. rootMu
-// is held.
-func (fo *folding) visible() []blockcrypt.SegmentRef {
-	f := fo.f
-	if f.shared == nil {
-		return nil
-	}
-	f.commitMu.Lock()
-	live := f.liveSegments()
-	f.commitMu.Unlock()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.DeleteFunc(live, func(s blockcrypt.SegmentRef) bool {
-		return !f.mine.segments[s.Name] || slices.ContainsFunc(fo.old, func(o blockcrypt.SegmentRef) bool { return o.Name == s.Name })
-	})
-}
-
-// sent is FS.sent, and forgets what the fold has made superfluous before it was published. rootMu is held.
-func (fo *folding) sent(ctx context.Context) {
-	f := fo.f
-	if f.shared == nil {
-		return
-	}
-	f.sent(ctx, nil, fo.sending)
-	var names []string
-	f.mu.Lock()
-	for _, d := range fo.dead {
-		if _, mine := f.mine.extents[d.Name]; mine {
-			delete(f.mine.extents, d.Name)
-			names = append(names, d.Name)
-		}
-	}
-	for _, s := range fo.old {
-		delete(f.mine.segments, s.Name)
-	}
-	f.mu.Unlock()
-	f.mine.batch = max(f.mine.batch, fo.cut.Number)
-	f.notePublished(f.mine.batch, f.clock.Now())
-	if err := f.shared.Release(ctx, names); err != nil {
-		f.logger.Warn("what was folded takes space here still", "cause", err)
-	}
-}
-
-// What is published is folded when it has become so much: who opens the vault reads all of it. Before, a small file costs
-// a part of a request, after the fold one of its own.
-const (
-	foldSegments = 512
-	foldBytes    = 32 << 20
-	closingFold  = 256  // objects that an unmount writes at most
-	maxSegments  = 4096 // beyond this many live ones publishing waits for the fold
-)
-
-// tooMuchPublished reports whether publishing is to wait for the fold that is at work.
-func (f *FS) tooMuchPublished() bool {
-	f.commitMu.Lock()
-	defer f.commitMu.Unlock()
-	return len(f.liveSegments()) >= maxSegments
-}
-
-// muchPublished reports whether there is enough to fold: bytes of deltas and content, or segments.
-func (f *FS) muchPublished(size int64) bool {
-	f.commitMu.Lock()
-	defer f.commitMu.Unlock()
-	return size > foldBytes || len(f.liveSegments()) >= foldSegments
-}
-
-// closeShared publishes what waits, and folds if that is little; then the term is closed. foldMu is held.
-func (f *FS) closeShared(ctx context.Context) error {
-	f.mu.Lock()
-	objects := len(f.active.files) + len(f.active.dirs) + len(f.active.drops)
-	f.mu.Unlock()
-	if objects <= closingFold {
-		return f.foldLocked(ctx, true)
-	}
-	if err := f.rootMu.LockContext(ctx); err != nil {
-		return fmt.Errorf("publish: %w", err)
-	}
-	defer f.rootMu.Unlock()
-	if err := f.publishLocked(ctx); err != nil {
-		return err
-	}
-	return f.replaceRoot(ctx, func(r *blockcrypt.Root) { f.closeTerm(r) })
 }
 
 // publishLoop publishes what is committed, again and again.

@@ -60,7 +60,7 @@ func Rescue(ctx context.Context, lost, now *FS, to RescueTarget) (*Rescued, erro
 	if err := r.bringAll(ctx); err != nil {
 		return nil, err
 	}
-	r.result.Removed = r.stillRemoved(ctx)
+	r.result.Removed = r.stillRemoved()
 	if left := r.unmet(); missing == nil && len(left) > 0 {
 		missing = fmt.Errorf("%w: %d files that were changed are in no directory that can be read, %s among them", ErrIncomplete, len(left), left[0])
 	}

@@ -86,6 +86,26 @@ func (t *IntoVault) free(ctx context.Context, dir *Inode, name string, same func
 	}
 }
 
+// put has a file made at a path, under a name that is free, unless what same says is the same is there already. It notes
+// where the file lies then.
+func (t *IntoVault) put(ctx context.Context, at string, same func(*Inode, Stat) (bool, error), make func(dir *Inode, name string) error) error {
+	full := path.Join(t.Base, at)
+	return t.in(ctx, full, func(dir *Inode, name string) error {
+		name, is, err := t.free(ctx, dir, name, same)
+		if err == nil && !is {
+			err = make(dir, name)
+		}
+		if err != nil {
+			return err
+		}
+		if t.placed == nil {
+			t.placed = map[string]string{}
+		}
+		t.placed[at] = path.Join(path.Dir(full), name)
+		return nil
+	})
+}
+
 // Beside returns the n-th name to try for what was named name: name itself, name~2, name~3.
 func Beside(name string, n int) string {
 	if n == 1 {
@@ -134,21 +154,10 @@ func (t *IntoVault) part() string { return path.Join(path.Dir(t.Base), ".part-"+
 
 // File implements RescueTarget. Whatever has the name is whole.
 func (t *IntoVault) File(ctx context.Context, at string, st Stat, xattrs map[string][]byte, r io.ReaderAt) error {
-	full := path.Join(t.Base, at)
-	return t.in(ctx, full, func(dir *Inode, name string) error {
-		name, is, err := t.free(ctx, dir, name, func(_ *Inode, has Stat) (bool, error) {
-			return has.Type == blockcrypt.TypeRegular && has.Size == st.Size && has.Mtime == st.Mtime, nil
-		})
-		if err != nil {
-			return err
-		}
-		if t.placed == nil {
-			t.placed = make(map[string]string)
-		}
-		t.placed[at] = path.Join(path.Dir(full), name)
-		if is {
-			return nil
-		}
+	same := func(_ *Inode, has Stat) (bool, error) {
+		return has.Type == blockcrypt.TypeRegular && has.Size == st.Size && has.Mtime == st.Mtime, nil
+	}
+	return t.put(ctx, at, same, func(dir *Inode, name string) error {
 		return t.in(ctx, t.part(), func(partDir *Inode, part string) error {
 			if err := t.write(ctx, partDir, part, st, xattrs, r); err != nil {
 				return err
@@ -206,25 +215,14 @@ func (t *IntoVault) fill(ctx context.Context, ino *Inode, h *File, size uint64, 
 
 // Symlink implements RescueTarget.
 func (t *IntoVault) Symlink(ctx context.Context, at string, st Stat, target string) error {
-	full := path.Join(t.Base, at)
-	return t.in(ctx, full, func(dir *Inode, name string) error {
-		name, is, err := t.free(ctx, dir, name, func(ino *Inode, has Stat) (bool, error) {
-			if has.Type != blockcrypt.TypeSymlink {
-				return false, nil
-			}
-			to, err := t.FS.Readlink(ctx, ino)
-			return to == target, err
-		})
-		if err != nil {
-			return err
+	same := func(ino *Inode, has Stat) (bool, error) {
+		if has.Type != blockcrypt.TypeSymlink {
+			return false, nil
 		}
-		if t.placed == nil {
-			t.placed = make(map[string]string)
-		}
-		t.placed[at] = path.Join(path.Dir(full), name)
-		if is {
-			return nil
-		}
+		to, err := t.FS.Readlink(ctx, ino)
+		return to == target, err
+	}
+	return t.put(ctx, at, same, func(dir *Inode, name string) error {
 		ino, _, err := t.FS.Symlink(ctx, dir, name, target, Cred{st.UID, st.GID})
 		if err == nil {
 			t.FS.Forget(ino, 1)
@@ -248,11 +246,8 @@ func (t *IntoVault) Link(ctx context.Context, old, at string) error {
 		if st.Type == blockcrypt.TypeDirectory {
 			return ErrInvalid
 		}
-		return t.in(ctx, path.Join(t.Base, at), func(dir *Inode, name string) error {
-			name, is, err := t.free(ctx, dir, name, func(ino *Inode, _ Stat) (bool, error) { return ino == file, nil })
-			if is || err != nil {
-				return err
-			}
+		same := func(ino *Inode, _ Stat) (bool, error) { return ino == file, nil }
+		return t.put(ctx, at, same, func(dir *Inode, name string) error {
 			ino, _, err := t.FS.Link(ctx, file, dir, name)
 			if err == nil {
 				t.FS.Forget(ino, 1)

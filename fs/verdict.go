@@ -1,15 +1,12 @@
 package fs
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"envfs/blockcrypt"
 	"envfs/fs/journal"
-	"envfs/remote"
 )
 
 // judge says what it means that another root than own was chosen, or that there is something newer.
@@ -116,7 +113,7 @@ type aliens struct {
 //
 // A term is in root before its first segment. So where the vault lies, a segment of a term that root does not know is
 // another machine's. In a copy, whose root may be older than the rest, it can be the same line's; but not if its term's
-// number is one that this line has given to another term.
+// number is one that this line has given to another term. Of a shared store only segments that are here come so far.
 func (f *FS) judgeForeign(res *journal.Result, sv *survey) (a aliens) {
 	last := sv.lastTerm()
 	alien := func(x *journal.Foreign, why error) {
@@ -132,11 +129,9 @@ func (f *FS) judgeForeign(res *journal.Result, sv *survey) (a aliens) {
 		filled := x.Authentic && x.Batches
 		ours := sv.knows(x.Term, x.Tag)
 		switch {
-		case f.shared != nil && !f.opts.AcceptOlder && filled && f.givenUp(x) && !f.leftThere(x.Name):
+		case f.shared != nil && !f.opts.AcceptOlder && filled && f.givenUp(x):
 			alien(x, ErrFork) // another machine gave it up, and this one has it still
 		case f.givenUp(x), ours && sv.older: // that is known
-		case sv.same && ours && f.pastEnd(x) && f.leftThere(x.Name):
-			f.logger.Warn("a segment of a writer that was overtaken is in the bucket; it does not count", "object", x.Name)
 		case f.shared != nil && ours && x.Retired && x.Batches && f.pastEnd(x):
 			alien(x, ErrFork) // of what was not published here before whoever took over has changed the keys, too
 		case ours && filled && f.pastEnd(x):
@@ -162,17 +157,6 @@ func forkIf(fork bool) error {
 		return ErrFork
 	}
 	return ErrIncomplete
-}
-
-// leftThere reports whether a segment was sent to a shared store and does not wait here: root tells alone what counts there,
-// and a writer that is overtaken learns of it only then.
-func (f *FS) leftThere(name string) bool {
-	shared, ok := f.store.(remote.Shared)
-	if !ok {
-		return false
-	}
-	here, err := shared.Unpublished(context.Background())
-	return err == nil && !slices.ContainsFunc(here, func(i remote.Info) bool { return i.Name == name })
 }
 
 // givenUp reports whether a segment holds what came after the end of a term that was given up for an older moment.
