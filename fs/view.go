@@ -153,7 +153,11 @@ const maxLoads = 100_000
 
 // view runs fn under FS.mu, again and again until it finds all that it needs in memory. fn must change nothing before
 // it can no longer miss.
+//
+// Between being asked for and being read an object can be superseded, and deleted if there is no grace for it: so one that is
+// not there is asked for again. If it still is the one that is needed, it is missing.
 func (f *FS) view(ctx context.Context, fn func() error) error {
+	var gone *miss
 	for range maxLoads {
 		f.mu.Lock()
 		err := fn()
@@ -162,7 +166,12 @@ func (f *FS) view(ctx context.Context, fn func() error) error {
 		if !missing {
 			return f.report(err)
 		}
-		if err := f.load(ctx, m); err != nil {
+		err = f.load(ctx, m)
+		if errors.Is(err, remote.ErrNotExist) && (gone == nil || gone.hash != m.hash) {
+			gone = m
+			continue
+		}
+		if err != nil {
 			return f.report(err)
 		}
 	}

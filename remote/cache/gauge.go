@@ -100,30 +100,42 @@ func (f *gauged) Append(p []byte) error {
 	return err
 }
 
+// look looks how much the disk has left, if that is not known well enough. An error is met by whoever writes.
+func (g *gauge) look(ctx context.Context) {
+	g.mu.Lock()
+	now := time.Now()
+	due := g.used >= wellAbove && now.Sub(g.looked) >= lookEvery
+	if due {
+		g.looked = now
+	}
+	g.mu.Unlock()
+	if !due {
+		return
+	}
+	space, err := g.state.Space(ctx)
+	if err != nil {
+		space = remote.Space{}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.space = space
+}
+
 // full reports whether n bytes more are too much, by the bound or by what the disk has left, and returns what tells that
 // it is worth asking again. g.mu is held.
-func (g *gauge) full(ctx context.Context, n int64) (full bool, less <-chan struct{}) {
+func (g *gauge) full(n int64) (full bool, less <-chan struct{}) {
 	if g.used+n > g.limit && g.used > 0 {
 		return true, g.less
 	}
-	if g.used < wellAbove {
-		return false, nil
-	}
-	if now := time.Now(); now.Sub(g.looked) >= lookEvery {
-		space, err := g.state.Space(ctx)
-		if err != nil {
-			return false, nil // whoever writes will meet it
-		}
-		g.space, g.looked = space, now
-	}
-	return g.space.Available < min(spareDisk, g.space.Total/16), g.less
+	return g.used >= wellAbove && g.space.Available < min(spareDisk, g.space.Total/16), g.less
 }
 
 // Admit implements remote.Bounded.
 func (s *Store) Admit(ctx context.Context, n int64) error {
 	g := s.gauge
+	g.look(ctx)
 	g.mu.Lock()
-	full, less := g.full(ctx, n)
+	full, less := g.full(n)
 	if !full {
 		g.mu.Unlock()
 		return nil
@@ -158,8 +170,9 @@ func (g *gauge) admit(ctx context.Context, n int64, less <-chan struct{}) error 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		g.look(ctx)
 		g.mu.Lock()
-		full, less = g.full(ctx, n)
+		full, less = g.full(n)
 		g.mu.Unlock()
 	}
 	return nil
