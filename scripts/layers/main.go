@@ -47,6 +47,7 @@ var rules = [...]rule{
 var outside = map[string][]string{
 	"github.com/hanwen/go-fuse/": {"fs/fusefs", "cmd", "tests"},
 	"github.com/minio/minio-go/": {"remote/s3", "tests/bench"},
+	"github.com/aws/":            {"keystore/awskms"},
 	"github.com/spf13/":          {"cmd"},
 	"golang.org/x/crypto/":       {"keystore", "blockcrypt"},
 }
