@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -61,10 +62,13 @@ type page struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// openPages returns the cache in a directory with what it holds from earlier.
+// openPages returns the cache in a directory with what it holds from earlier. That a full disk has no place for the directory
+// is no error.
 func openPages(dir string, limit int64) (*pages, error) {
 	p := &pages{dir: dir, limit: limit, entries: make(map[pageKey]*list.Element), objects: make(map[nameHash]map[int64]bool)}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); errors.Is(err, syscall.ENOSPC) {
+		return p, nil
+	} else if err != nil {
 		return nil, err
 	}
 	type found struct {
