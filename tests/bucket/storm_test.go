@@ -195,6 +195,9 @@ func TestStorm(t *testing.T) {
 				once.Do(func() { close(reached) })
 			})
 		}
+		if rng.IntN(4) == 0 {
+			r.loseCache(rng.IntN(2) == 0)
+		}
 		<-reached
 		if end == "server" || end == "both" {
 			r.server.Kill()
@@ -225,6 +228,10 @@ func TestStorm(t *testing.T) {
 			must(t, r.Mount())
 		}
 		p.admit(false)
+		if rng.IntN(8) == 0 {
+			r.loseCache(true)
+			drop(t)
+		}
 		for _, s := range sailors {
 			s.compare(t, s.dir)
 		}
