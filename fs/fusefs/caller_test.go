@@ -15,14 +15,14 @@ func TestFatal(t *testing.T) {
 		status string
 		want   bool
 	}{
-		"nothing waits":           {quiet, false},
-		"SIGKILL":                 {"SigPnd:\t0000000000000100\n" + quiet[28:], true},
-		"SIGTERM":                 {"SigPnd:\t0\nShdPnd:\t4000\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n", true},
-		"SIGTERM, handled":        {"SigPnd:\t0\nShdPnd:\t4000\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t4000\n", false},
-		"SIGTERM, ignored":        {"SigPnd:\t0\nShdPnd:\t4000\nSigBlk:\t0\nSigIgn:\t4000\nSigCgt:\t0\n", false},
-		"SIGTERM, held back":      {"SigPnd:\t0\nShdPnd:\t4000\nSigBlk:\t4000\nSigIgn:\t0\nSigCgt:\t0\n", false},
-		"SIGURG of a Go program":  {"SigPnd:\t400000\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t400000\n", false},
-		"SIGURG that none awaits": {"SigPnd:\t400000\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n", false},
+		"nothing waits":                  {quiet, false},
+		"SIGKILL":                        {"SigPnd:\t0000000000000100\n" + quiet[28:], true},
+		"SIGTERM":                        {"SigPnd:\t0\nShdPnd:\t4000\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n", true},
+		"SIGTERM, handled":               {"SigPnd:\t0\nShdPnd:\t4000\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t4000\n", false},
+		"SIGTERM, ignored":               {"SigPnd:\t0\nShdPnd:\t4000\nSigBlk:\t0\nSigIgn:\t4000\nSigCgt:\t0\n", false},
+		"SIGTERM, held back":             {"SigPnd:\t0\nShdPnd:\t4000\nSigBlk:\t4000\nSigIgn:\t0\nSigCgt:\t0\n", false},
+		"SIGURG of a Go program":         {"SigPnd:\t400000\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t400000\n", false},
+		"SIGURG that none awaits":        {"SigPnd:\t400000\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n", false},
 		"a signal held back and SIGKILL": {"SigPnd:\t100\nShdPnd:\t4000\nSigBlk:\t4000\nSigIgn:\t0\nSigCgt:\t0\n", true},
 		"not a number":                   {"SigPnd:\txyz\nShdPnd:\t4000\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n", false},
 		"a part":                         {"SigPnd:\t100\n", false},
