@@ -80,6 +80,10 @@ func openPages(dir string, limit int64) (*pages, error) {
 		if err != nil || d.IsDir() {
 			return err
 		}
+		if strings.HasSuffix(path, tempSuffix) { // a crash has left it, or whoever is writing it does without
+			_ = os.Remove(path)
+			return nil
+		}
 		key, ok := parsePagePath(path)
 		info, err := d.Info()
 		if err != nil || !ok {
@@ -183,7 +187,7 @@ func (p *pages) fetch(ctx context.Context, k pageKey, load func(ctx context.Cont
 // put keeps a page, if the disk lets it: the cache only saves time.
 func (p *pages) put(k pageKey, data []byte) {
 	path := p.path(k)
-	temp := path + ".tmp"
+	temp := path + tempSuffix
 	err := writePage(temp, data)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
@@ -202,6 +206,9 @@ func (p *pages) put(k pageKey, data []byte) {
 	p.mu.Unlock()
 	p.evict()
 }
+
+// tempSuffix is how the names of pages end that are being written.
+const tempSuffix = ".tmp"
 
 // checksumSize is how much longer than its content a page's file is.
 const checksumSize = 4
