@@ -4,12 +4,9 @@ import (
 	"container/list"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,10 +14,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
-	"golang.org/x/sys/unix"
 )
 
 // pageSize is the unit in which parts of objects are kept, in bytes.
@@ -56,22 +53,13 @@ type pages struct {
 	objects map[nameHash]map[int64]struct{} // the pages of each object
 }
 
-// row is a file: count pages from key on, and how many bytes it has with their checksums.
-type row struct {
-	key   pageKey
-	count int64
-	size  int64
-}
-
-// stride is how far pages are from each other in a row's file. Only the last one may be shorter.
-const stride = pageSize + checksumSize
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// openPages returns the cache in a directory with what it holds from earlier.
+// openPages returns the cache in a directory with what it holds from earlier. That a full disk has no place for the directory
+// is no error.
 func openPages(dir string, limit int64) (*pages, error) {
 	p := &pages{dir: dir, limit: limit, entries: make(map[pageKey]*list.Element), objects: make(map[nameHash]map[int64]struct{})}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); errors.Is(err, syscall.ENOSPC) {
+		return p, nil
+	} else if err != nil {
 		return nil, err
 	}
 	type found struct {
@@ -82,6 +70,10 @@ func openPages(dir string, limit int64) (*pages, error) {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
+		}
+		if strings.HasSuffix(path, tempSuffix) { // a crash has left it, or whoever is writing it does without
+			_ = os.Remove(path)
+			return nil
 		}
 		r, ok := parseRowPath(path)
 		info, err := d.Info()
@@ -111,35 +103,6 @@ func (p *pages) path(r row) string {
 	return path
 }
 
-func parseRowPath(path string) (r row, ok bool) {
-	object, numbers, found := strings.Cut(filepath.Base(path), "-")
-	b, err := hex.DecodeString(object)
-	if !found || err != nil || len(b) != len(r.key.object) {
-		return r, false
-	}
-	r.key.object = nameHash(b)
-	number, count, many := strings.Cut(numbers, "+")
-	if r.key.number, err = strconv.ParseInt(number, 10, 64); err != nil || r.key.number < wholeObject {
-		return r, false
-	}
-	r.count = 1
-	if many {
-		r.count, err = strconv.ParseInt(count, 10, 64)
-	}
-	return r, err == nil && r.count > 0 && r.count <= maxRow && (r.count == 1 || r.key.number != wholeObject)
-}
-
-// end returns the number of the page after it.
-func (r row) end() int64 { return r.key.number + r.count }
-
-// limit returns how long a row's file is at most.
-func (r row) limit() int64 {
-	if r.key.number == wholeObject {
-		return maxWhole + checksumSize
-	}
-	return r.count * stride
-}
-
 // get returns a page that the cache holds.
 func (p *pages) get(k pageKey) ([]byte, bool) {
 	p.mu.Lock()
@@ -156,32 +119,6 @@ func (p *pages) get(k pageKey) ([]byte, bool) {
 	}
 	p.forget(e)
 	return nil, false
-}
-
-// readPage reads a page of a row's file.
-func readPage(path string, r row, number int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	at := (number - r.key.number) * stride
-	n := r.size - at
-	if number != wholeObject {
-		n = min(n, stride)
-	}
-	if n < checksumSize {
-		return nil, io.ErrUnexpectedEOF
-	}
-	data := make([]byte, n)
-	if _, err := f.ReadAt(data, at); err != nil {
-		return nil, err
-	}
-	data, sum := data[:n-checksumSize:n-checksumSize], data[n-checksumSize:]
-	if crc32.Checksum(data, castagnoli) != binary.BigEndian.Uint32(sum) {
-		return nil, errDecayed
-	}
-	return data, nil
 }
 
 // has reports whether the cache holds a page, as far as it knows.
@@ -236,7 +173,7 @@ func (p *pages) putRow(k pageKey, data []byte, length int) {
 	count := max(1, (len(data)+length-1)/length)
 	r := row{key: k, count: int64(count), size: int64(len(data) + count*checksumSize)}
 	path := p.path(r)
-	temp := path + ".tmp"
+	temp := path + tempSuffix
 	err := writeRow(temp, data, length)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
@@ -251,38 +188,6 @@ func (p *pages) putRow(k pageKey, data []byte, length int) {
 		return
 	}
 	p.note(r)
-}
-
-const (
-	// checksumSize is how many bytes follow each page.
-	checksumSize = 4
-	// maxRow bounds the pages of a row.
-	maxRow = 2 * runPages
-)
-
-var errDecayed = errors.New("page decayed")
-
-// writeRow writes a row's file.
-func writeRow(path string, data []byte, length int) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	sums := make([]byte, 0, maxRow*checksumSize)
-	parts := make([][]byte, 0, 2*maxRow)
-	total := 0
-	for first := true; first || len(data) > 0; first = false {
-		page := data[:min(length, len(data))]
-		data = data[len(page):]
-		sums = binary.BigEndian.AppendUint32(sums, crc32.Checksum(page, castagnoli))
-		parts = append(parts, page, sums[len(sums)-checksumSize:])
-		total += len(page) + checksumSize
-	}
-	n, err := unix.Writev(int(f.Fd()), parts)
-	if err == nil && n < total {
-		err = io.ErrShortWrite
-	}
-	return errors.Join(err, f.Close())
 }
 
 // note takes a row in, in place of those that hold some of its pages, and makes room. A row that holds all of them stays.
