@@ -63,7 +63,7 @@ While the bucket is away work goes on until --state-size waits there; then write
 	}
 	f := c.Flags()
 	src.Flags(f, "")
-	src.RecoveryFlag(f)
+	src.OpeningFlags(f)
 	a.placeFlags(f)
 	f.BoolVarP(&foreground, "foreground", "f", false, "do not leave a daemon behind; log to standard error")
 	f.BoolVarP(&req.ReadOnly, "read-only", "r", false, "only look")

@@ -9,17 +9,18 @@ import (
 
 	"envfs/cmd/envfs/internal/secret"
 	"envfs/keystore"
+	"envfs/keystore/masterkey"
 )
 
-// secrets reads what opens the vault with key file kf from where the user says, or asks for it.
+// secrets finds what opens the vault with key file kf: where the user says; else by the providers for which this machine is
+// configured; else it asks for the passphrase.
 func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File) (secret.Bundle, error) {
 	b, err := src.Read(ctx)
 	if err != nil {
 		return b, err
 	}
 	kinds := kindsOf(kf)
-	switch {
-	case src.Recovery:
+	if src.Recovery {
 		if !slices.Contains(kinds, keystore.KindRecovery) {
 			return b, errors.New("unlock: this vault has no recovery code")
 		}
@@ -28,10 +29,25 @@ func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File
 			return b, fmt.Errorf("recovery code: %w", err)
 		}
 		b.Recovery = []byte(code)
-	case src.Given():
+	}
+	if len(src.Keys) == 0 && src.Local() {
+		return b, nil
+	}
+	var asked error
+	if b.Opened, asked = a.askProviders(ctx, src, kf); b.Opened != nil {
+		return b, nil
+	}
+	switch {
+	case src.Local():
+		a.say("%v", asked)
+	case asked != nil && (len(src.Keys) > 0 || ctx.Err() != nil || !slices.Contains(kinds, keystore.KindPassphrase)):
+		return b, asked
 	case slices.Contains(kinds, keystore.KindPassphrase):
+		if asked != nil {
+			a.say("%v", asked)
+		}
 		if b.Passphrase, err = a.term.Passphrase(ctx, "Passphrase: "); err != nil {
-			return b, fmt.Errorf("unlock: %w", err)
+			return b, errors.Join(fmt.Errorf("unlock: %w", err), asked)
 		}
 	default:
 		return b, hint(fmt.Errorf("unlock: this vault is opened by: %s", strings.Join(kinds, ", ")), "%s", howTo(kinds))
@@ -60,7 +76,14 @@ func howTo(kinds []string) string {
 			flags = append(flags, "--keyfile FILE")
 		case keystore.KindRecovery:
 			flags = append(flags, "--recovery")
+		default:
+			if form, ok := masterkey.Form(k); ok {
+				flags = append(flags, "--key "+form)
+			}
 		}
+	}
+	if len(flags) == 0 {
+		return "a newer envfs may know them"
 	}
 	return "give " + strings.Join(flags, ", or ")
 }

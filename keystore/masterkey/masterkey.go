@@ -64,8 +64,8 @@ func Configured(ctx context.Context, slots []string, m Machine) (all []keystore.
 	return all, errs
 }
 
-// Knows reports whether there is a provider for slots of a kind, and how its keys are named.
-func Knows(name string) (form string, ok bool) {
+// Form returns how the keys of a kind of slots are named, and whether the kind is known at all.
+func Form(name string) (form string, ok bool) {
 	for _, k := range kinds {
 		if k.name == name {
 			return k.form, true
