@@ -61,7 +61,9 @@ func content(t testing.TB, dir string) []byte {
 
 func write(t testing.TB, dir string, data []byte) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, segmentName(1)), data, 0o600); err != nil {
+	path := filepath.Join(dir, segmentName(1))
+	os.Remove(path) // file systems hurry to sync what is truncated and written again
+	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -303,13 +305,9 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		write(t, dir, data)
 		r := verify(t, dir)
-		l, _, err := Open(dir)
-		if err != nil {
-			return
-		}
-		defer l.Close()
-		if len(r.Findings) == 0 && r.Lines != l.Head().Seq {
-			t.Fatalf("verified %d lines, opened at %d", r.Lines, l.Head().Seq)
+		c := cursor{}
+		if err := c.read(&segment{filepath.Join(dir, segmentName(1)), 1}); (err == nil) != (len(r.Findings) == 0 && r.Torn == 0) {
+			t.Fatalf("opening: %v, verifying: %+v", err, r)
 		}
 	})
 }

@@ -28,13 +28,14 @@ type Entry struct {
 	AccessKey string            `json:"access_key,omitempty"` // as the caller claims
 	Action    string            `json:"action"`
 	Key       string            `json:"key,omitempty"`     // ARN, or as the caller named it
-	Subject   string            `json:"subject,omitempty"` // what else the action is about: an alias, a user, another key
+	Subject   string            `json:"subject,omitempty"` // what else the action is about: an alias, a user, the key encrypted to
 	Context   map[string]string `json:"context,omitempty"` // the encryption context
-	Source    string            `json:"source,omitempty"`  // address of the caller
-	ID        string            `json:"id"`                // of the request
-	Result    string            `json:"result"`            // "ok", or AWS's code of the error
-	Count     int               `json:"count,omitempty"`   // how many like this one were not logged one by one
-	Late      bool              `json:"late,omitempty"`    // written at the next start: a crash came between the change and this line
+	ToContext map[string]string `json:"to_context,omitempty"`
+	Source    string            `json:"source,omitempty"` // address of the caller
+	ID        string            `json:"id"`               // of the request
+	Result    string            `json:"result"`           // "ok", or AWS's code of the error
+	Count     int               `json:"count,omitempty"`  // how many like this one were not logged one by one
+	Late      bool              `json:"late,omitempty"`   // written at the next start: a crash came between the change and this line
 }
 
 const (

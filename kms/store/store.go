@@ -67,8 +67,8 @@ type Store struct {
 	root  *arena.Key
 }
 
-// Create makes a store with no records in a new file. It appears under its name when it is complete.
-func Create(ctx context.Context, path string, s Sealer) (err error) {
+// Create makes a store in a new file, with the records that fill puts. It appears under its name when it is complete.
+func Create(ctx context.Context, path string, s Sealer, fill func(tx *Tx) error) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("create %s: %w", path, os.ErrExist)
 	}
@@ -88,18 +88,21 @@ func Create(ctx context.Context, path string, s Sealer) (err error) {
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
-	db, err := openFile(temporary)
-	if err != nil {
+	st := &Store{id: id}
+	if st.db, err = openFile(temporary); err != nil {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		b, err := tx.CreateBucket([]byte(metaBucket))
-		if err != nil {
-			return err
-		}
-		return errors.Join(b.Put([]byte(formatName), []byte(format)), b.Put([]byte(idName), id), b.Put([]byte(sealName), meta))
-	})
-	if err = errors.Join(err, db.Close()); err != nil {
+	err = st.keep(root)
+	if err == nil {
+		err = st.db.Update(func(tx *bolt.Tx) error {
+			b, err := tx.CreateBucket([]byte(metaBucket))
+			if err != nil {
+				return err
+			}
+			return errors.Join(b.Put([]byte(formatName), []byte(format)), b.Put([]byte(idName), id), b.Put([]byte(sealName), meta), fill(&Tx{st, tx}))
+		})
+	}
+	if err = errors.Join(err, st.Close()); err != nil {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
 	if err := os.Rename(temporary, path); err != nil {
@@ -158,6 +161,11 @@ func (s *Store) unseal(ctx context.Context, sealer Sealer) error {
 	if len(root) != envelope.SecretSize {
 		return fmt.Errorf("unseal: %w", ErrDamaged)
 	}
+	return s.keep(root)
+}
+
+// keep keeps a copy of the root secret in locked memory.
+func (s *Store) keep(root []byte) (err error) {
 	if s.arena, err = arena.New(1); err != nil {
 		return err
 	}

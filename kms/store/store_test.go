@@ -25,7 +25,7 @@ func keyFile(t *testing.T, b byte) *seal.KeyFile {
 func create(t *testing.T) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "kms.db")
-	if err := Create(t.Context(), path, keyFile(t, 1)); err != nil {
+	if err := Create(t.Context(), path, keyFile(t, 1), func(*Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -98,7 +98,7 @@ func TestNone(t *testing.T) {
 		t.Errorf("open: %v", err)
 	}
 	path := create(t)
-	if err := Create(t.Context(), path, keyFile(t, 1)); !errors.Is(err, os.ErrExist) {
+	if err := Create(t.Context(), path, keyFile(t, 1), func(*Tx) error { return nil }); !errors.Is(err, os.ErrExist) {
 		t.Errorf("create over another: %v", err)
 	}
 	if kind, err := Kind(path); kind != seal.KindKeyFile || err != nil {
