@@ -11,6 +11,9 @@ import (
 	"envfs/fs"
 	"envfs/keystore"
 	"envfs/keystore/pin"
+	"envfs/kms/audit"
+	"envfs/kms/seal"
+	"envfs/kms/store"
 	"envfs/remote"
 )
 
@@ -81,6 +84,13 @@ var outcomes = [...]outcome{
 	{keystore.ErrLastSlot, codeError, "add another slot first, or use `envfs key replace`"},
 	{keystore.ErrOpeningSlot, codeError, "--force removes it all the same; be sure that another one opens the vault"},
 	{keystore.ErrUnknownSlot, codeError, "`envfs key list` lists the slots"},
+
+	{store.ErrNone, codeNoVault, "`envfs kms init` makes one"},
+	{store.ErrInUse, codeInUse, ""},
+	{store.ErrDamaged, codeDamage, "restore it from a backup"},
+	{store.ErrSeal, codeError, "give --passfile or --passcmd, or --keyfile, as it was made"},
+	{seal.ErrWrong, codeWrongKey, ""},
+	{audit.ErrAltered, codeDamage, "`envfs kms audit verify` tells where; keep the files, and move them away to go on with a new log"},
 
 	{secret.ErrNoTerminal, codeError, "give the secret by --passfile, --passcmd or --keyfile"},
 	{mountpoint.ErrMissing, codeError, "make an empty directory first (mkdir)"},

@@ -55,6 +55,7 @@ lost. An init that was interrupted can be run again.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.init(c.Context(), args[0], &o) },
 	}
 	o.secrets.Flags(c.Flags(), "")
+	o.secrets.KeyFlag(c.Flags(), "")
 	o.kdf.declare(c.Flags())
 	a.placeFlags(c.Flags())
 	c.Flags().StringVar(&o.label, "label", "", "a `NAME` for the new slots")

@@ -65,7 +65,7 @@ recovery code opens the vault, and each can be changed at any time.`,
 	root.SetErr(a.talk)
 	root.AddCommand(
 		a.initCommand(), a.mountCommand(), a.unmountCommand(), a.statusCommand(), a.syncCommand(), a.copyCommand(), a.infoCommand(), a.checkCommand(),
-		a.lsCommand(), a.catCommand(), a.keyCommand(), a.versionCommand(), a.daemonCommand(), a.kdfCommand(),
+		a.lsCommand(), a.catCommand(), a.keyCommand(), a.kmsCommand(), a.versionCommand(), a.daemonCommand(), a.kdfCommand(),
 	)
 	markUsage(root)
 	return root

@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -34,6 +36,7 @@ func TestScripts(t *testing.T) {
 			"code": code,
 			"poke": poke,
 			"mode": mode,
+			"dial": dial,
 		},
 	})
 }
@@ -100,5 +103,22 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if got := st.Mode().Perm(); got != os.FileMode(want) {
 		ts.Fatalf("%s has mode %04o, want %04o", args[1], got, want)
+	}
+}
+
+// dial returns when somebody listens at a Unix socket: dial PATH.
+func dial(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: dial PATH")
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("unix", ts.MkAbs(args[0]))
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("nobody listens: %v", err)
+		}
 	}
 }

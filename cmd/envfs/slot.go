@@ -52,6 +52,7 @@ type newKeyFlags struct {
 func (o *newKeyFlags) declare(c *cobra.Command) {
 	f := c.Flags()
 	o.source.Flags(f, "new-")
+	o.source.KeyFlag(f, "new-")
 	f.BoolVar(&o.recovery, "new-recovery", false, "make a recovery code and show it")
 	f.StringVar(&o.recoveryOut, "recovery-out", "", "make a recovery code and write it to the new file `FILE`")
 	f.StringVar(&o.label, "label", "", "a `NAME` for the new slot")

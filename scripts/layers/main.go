@@ -1,6 +1,7 @@
 // Command layers checks that dependencies between the packages of this module point down only:
 //
 //	cmd -> fs/fusefs -> fs -> {keystore, remote} -> blockcrypt
+//	cmd -> kms/server -> kms -> kms/{audit, policy, store} -> kms/internal/envelope
 //
 // and that what talks to the world outside is imported only where it belongs.
 package main
@@ -38,8 +39,17 @@ var rules = [...]rule{
 	{"fs/filemap", []string{"blockcrypt"}},
 	{"fs/fusefs", []string{"fs", "blockcrypt"}},
 	{"fs", []string{"fs/journal", "fs/filemap", "keystore...", "remote", "blockcrypt"}},
-	{"cmd", []string{"fs...", "keystore...", "remote...", "blockcrypt"}},
-	{"tests", []string{"fs...", "keystore...", "remote...", "blockcrypt"}},
+	{"kms/internal/envelope", nil},
+	{"kms/blob", []string{"kms/internal/envelope"}},
+	{"kms/seal", []string{"kms/internal/envelope"}},
+	{"kms/store", []string{"kms/internal/envelope", "keystore/arena"}},
+	{"kms/sigv4", nil},
+	{"kms/policy", nil},
+	{"kms/audit", nil},
+	{"kms/server", []string{"kms", "kms/sigv4", "kms/audit"}},
+	{"kms", []string{"kms/blob", "kms/store", "kms/policy", "kms/audit", "keystore/arena"}},
+	{"cmd", []string{"fs...", "keystore...", "remote...", "kms...", "blockcrypt"}},
+	{"tests", []string{"fs...", "keystore...", "remote...", "kms...", "blockcrypt"}},
 	{"scripts", nil},
 }
 
@@ -47,8 +57,9 @@ var rules = [...]rule{
 var outside = map[string][]string{
 	"github.com/hanwen/go-fuse/": {"fs/fusefs", "cmd", "tests"},
 	"github.com/minio/minio-go/": {"remote/s3", "tests/bench"},
-	"github.com/aws/":            {"keystore/awskms"},
+	"github.com/aws/":            {"keystore/awskms", "kms", "tests"},
 	"github.com/spf13/":          {"cmd"},
+	"go.etcd.io/bbolt":           {"kms/store"},
 	"golang.org/x/crypto/":       {"keystore", "blockcrypt"},
 }
 

@@ -13,7 +13,7 @@ func GenerateKeyFile(name string) error {
 	if _, err := rand.Read(key[:]); err != nil {
 		return fmt.Errorf("generate key: %w", err)
 	}
-	if err := writeNew(name, hex.EncodeToString(key[:])+"\n"); err != nil {
+	if err := WriteNew(name, hex.EncodeToString(key[:])+"\n"); err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
 	return nil

@@ -77,11 +77,11 @@ func twoOf(n int) (a, b int, err error) {
 
 // WriteRecovery writes a recovery code to a new file that only its owner can read.
 func WriteRecovery(name, code string) error {
-	return writeNew(name, strings.Join(Groups(code), "\n")+"\n")
+	return WriteNew(name, strings.Join(Groups(code), "\n")+"\n")
 }
 
-// writeNew writes text to a file that must not exist yet, durably.
-func writeNew(name, text string) (err error) {
+// WriteNew writes text to a file that must not exist yet and that only its owner can read, durably.
+func WriteNew(name, text string) (err error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

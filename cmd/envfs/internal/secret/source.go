@@ -37,12 +37,17 @@ func (s *Source) Flags(f *pflag.FlagSet, prefix string) {
 	f.StringVar(&s.PassFile, prefix+"passfile", "", "read the "+which+"passphrase from `FILE`")
 	f.StringVar(&s.PassCmd, prefix+"passcmd", "", "read the "+which+"passphrase from what `COMMAND` (run by sh) prints")
 	f.StringVar(&s.KeyFile, prefix+"keyfile", "", "use the 32-byte key in `FILE`")
-	f.StringArrayVar(&s.Keys, prefix+"key", nil, "use the "+which+"master key that `URI` names, such as awskms://alias/NAME")
+}
+
+// KeyFlag declares the flag for master keys that others hold.
+func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
+	f.StringArrayVar(&s.Keys, prefix+"key", nil, "use the master key that `URI` names, such as awskms://alias/NAME")
 }
 
 // OpeningFlags declares the flags of s that only opening a vault has: --recovery, which asks for a recovery code, and
 // --wait-open.
 func (s *Source) OpeningFlags(f *pflag.FlagSet) {
+	s.KeyFlag(f, "")
 	f.BoolVar(&s.Recovery, "recovery", false, "ask for the recovery code instead of the passphrase")
 	f.DurationVar(&s.WaitOpen, "wait-open", 0, "wait for `DURATION`, such as 5m, for a KMS that is away, as while a machine starts")
 }

@@ -1,0 +1,145 @@
+package kms
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+	"unicode/utf8"
+
+	"envfs/kms/audit"
+)
+
+// Call is one call while it is answered, and what the log will tell of it.
+type Call struct {
+	Action string // for instance Decrypt
+	Caller Caller
+	Source string // address of the caller
+	ID     string // of the request, unique
+
+	at        time.Time
+	key       string // ARN, or as the caller named it
+	subject   string
+	context   map[string]string
+	toContext map[string]string
+	changed   bool // the store knows of this call until it is in the log
+}
+
+const okResult = "ok"
+
+// entry returns what the log tells of the call.
+func (c *Call) entry(result string) *audit.Entry {
+	return &audit.Entry{
+		Time: c.at.UTC(), User: c.Caller.ARN, AccessKey: clip(c.Caller.AccessKey), Action: clip(c.Action), Key: clip(c.key), Subject: clip(c.subject),
+		Context: c.context, ToContext: c.toContext, Source: c.Source, ID: c.ID, Result: result,
+	}
+}
+
+// clip bounds what a caller may write into the log.
+func clip(s string) string {
+	const most = 512
+	if len(s) <= most {
+		return s
+	}
+	s = s[:most]
+	for !utf8.ValidString(s) && len(s) > most-utf8.UTFMax {
+		s = s[:len(s)-1]
+	}
+	return s + "..."
+}
+
+// operation is how calls of one action are answered.
+type operation struct {
+	local bool // only for who administers the KMS on its machine
+	do    func(s *Service, c *Call, body []byte) (any, error)
+}
+
+// call makes an operation of a method with its own types of input and output.
+func call[In, Out any](f func(*Service, *Call, *In) (*Out, error)) operation {
+	return operation{do: func(s *Service, c *Call, body []byte) (any, error) {
+		in := new(In)
+		if err := decode(body, in); err != nil {
+			return nil, err
+		}
+		return f(s, c, in)
+	}}
+}
+
+func local[In, Out any](f func(*Service, *Call, *In) (*Out, error)) operation {
+	op := call(f)
+	op.local = true
+	return op
+}
+
+// decode decodes the input of a call. Members that are not known are refused: they would ask for something that is not done.
+func decode(body []byte, in any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(in); err != nil {
+		return NewError("SerializationException", "The request cannot be understood: %v", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return NewError("SerializationException", "The request cannot be understood: there is more behind its end")
+	}
+	return nil
+}
+
+// none is an input or output without members.
+type none struct{}
+
+// wiper is an output that holds secrets.
+type wiper interface{ wipe() }
+
+// Do answers a call: with JSON, which the caller wipes as there may be secrets in it, or with an [*Error]. The call is in the
+// audit log when Do returns; if it cannot be, it is answered with an error, and nothing of what it led to is told.
+func (s *Service) Do(c *Call, body []byte) ([]byte, *Error) {
+	c.at = s.now()
+	reply, err := s.do(c, body)
+	result := okResult
+	if err != nil {
+		result = err.Code
+	}
+	if lerr := s.audit.Append(c.entry(result)); lerr != nil {
+		clear(reply)
+		return nil, internal(errors.Join(err, lerr))
+	}
+	if c.changed {
+		s.logged(c.ID)
+	}
+	return reply, err
+}
+
+func (s *Service) do(c *Call, body []byte) ([]byte, *Error) {
+	op, ok := operations[c.Action]
+	if !ok {
+		return nil, NewError("UnknownOperationException", "There is no operation of this name.")
+	}
+	if op.local && !c.Caller.Local {
+		return nil, denied(c, c.Action, "*")
+	}
+	out, err := op.do(s, c, body)
+	if err != nil {
+		return nil, asError(err)
+	}
+	reply, err := json.Marshal(out)
+	if w, ok := out.(wiper); ok {
+		w.wipe()
+	}
+	if err != nil {
+		return nil, internal(err)
+	}
+	return reply, nil
+}
+
+// Refuse has a call in the log that was refused before it came to [Service.Do], for instance because its signature is wrong. count
+// tells how many more were refused that are not in the log one by one. It returns the error to answer with.
+func (s *Service) Refuse(c *Call, err *Error, count int) *Error {
+	c.at = s.now()
+	e := c.entry(err.Code)
+	e.Count = count
+	if lerr := s.audit.Append(e); lerr != nil {
+		return internal(errors.Join(err, lerr))
+	}
+	return err
+}
