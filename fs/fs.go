@@ -64,6 +64,7 @@ type Limits struct {
 	Dirty  int64         // bytes written that wait in memory
 	Grace  time.Duration // how long superseded objects are kept
 	Extent int           // blocks of an extent
+	Renew  int           // files that one fold of Rewrap writes anew
 }
 
 func (l *Limits) setDefaults() {
@@ -81,6 +82,9 @@ func (l *Limits) setDefaults() {
 	}
 	if l.Extent == 0 {
 		l.Extent = 4096
+	}
+	if l.Renew == 0 {
+		l.Renew = 16_384
 	}
 }
 
