@@ -92,7 +92,7 @@ func TestKilledWaiter(t *testing.T) {
 		cmd    *exec.Cmd
 		signal syscall.Signal
 		waited int
-	}{{filler, unix.SIGTERM, 1}, {appending, unix.SIGKILL, 1}, {making, unix.SIGINT, 1}, {reading, unix.SIGKILL, 0}} {
+	}{{filler, unix.SIGTERM, 1}, {appending, unix.SIGKILL, 1}, {making, unix.SIGUSR1, 1}, {reading, unix.SIGKILL, 0}} {
 		must(t, c.cmd.Process.Signal(c.signal))
 		_ = c.cmd.Wait() // how it ended is asked for
 		if st := c.cmd.ProcessState.Sys().(syscall.WaitStatus); !st.Signaled() || st.Signal() != c.signal {
