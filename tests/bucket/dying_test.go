@@ -32,6 +32,12 @@ func pester(tid int) (stop func()) {
 	}
 }
 
+// waiter is a program that waits for the mount.
+type waiter struct {
+	*exec.Cmd
+	ended chan struct{}
+}
+
 // A program that waits for a bucket that is away can be killed: at a write and a new file, of which nothing is done then, and at
 // a read. Signals that do not end a program end no wait, and no program sees EINTR.
 func TestKilledWaiter(t *testing.T) {
@@ -55,16 +61,17 @@ func TestKilledWaiter(t *testing.T) {
 	}
 
 	// Each fills what is left, and then waits.
-	start := func(script string) *exec.Cmd {
+	start := func(script string) *waiter {
 		t.Helper()
-		cmd := exec.Command("sh", "-c", "exec "+script)
-		cmd.Dir = r.Point
-		must(t, cmd.Start())
-		t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		})
-		return cmd
+		w := &waiter{Cmd: exec.Command("sh", "-c", "exec "+script), ended: make(chan struct{})}
+		w.Dir = r.Point
+		must(t, w.Start())
+		go func() {
+			defer close(w.ended)
+			_ = w.Wait() // how it ended is asked for
+		}()
+		t.Cleanup(func() { _ = w.Process.Kill() }) // it ends with the mount at the latest
+		return w
 	}
 	filler := start("dd if=/dev/zero of=fill bs=4k count=50000 status=none")
 	waits(1)
@@ -89,12 +96,16 @@ func TestKilledWaiter(t *testing.T) {
 	waits(1)
 
 	for _, c := range []struct {
-		cmd    *exec.Cmd
+		cmd    *waiter
 		signal syscall.Signal
 		waited int
-	}{{filler, unix.SIGTERM, 1}, {appending, unix.SIGKILL, 1}, {making, unix.SIGINT, 1}, {reading, unix.SIGKILL, 0}} {
+	}{{filler, unix.SIGTERM, 1}, {appending, unix.SIGKILL, 1}, {making, unix.SIGUSR1, 1}, {reading, unix.SIGKILL, 0}} {
 		must(t, c.cmd.Process.Signal(c.signal))
-		_ = c.cmd.Wait() // how it ended is asked for
+		select {
+		case <-c.cmd.ended:
+		case <-time.After(time.Minute):
+			t.Fatalf("%q cannot be killed", c.cmd.Args)
+		}
 		if st := c.cmd.ProcessState.Sys().(syscall.WaitStatus); !st.Signaled() || st.Signal() != c.signal {
 			t.Errorf("%q ended with %v", c.cmd.Args, c.cmd.ProcessState)
 		}
