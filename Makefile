@@ -20,7 +20,7 @@ install: build ## install bin/envfs below PREFIX (/usr/local)
 deps: ## install what demo and tests need and is missing
 	@scripts/deps.sh
 
-servers: ## build the S3 servers that tests run (some minutes, once)
+servers: ## build the S3 servers and the clients that tests run (some minutes, once)
 	@scripts/servers.sh
 
 demo: deps build ## show in under a minute what envfs does
