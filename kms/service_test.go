@@ -25,6 +25,8 @@ type machine struct {
 	*Service
 }
 
+var testEpoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
 var testCaller = Caller{ARN: "arn:aws:iam::000000000000:user/admin", Admin: true}
 
 func keyFile(t *testing.T) *seal.KeyFile {
@@ -38,7 +40,7 @@ func keyFile(t *testing.T) *seal.KeyFile {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, dir: t.TempDir(), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	m := &machine{t: t, dir: t.TempDir(), now: testEpoch}
 	if _, err := Init(t.Context(), m.dir, DefaultConfig, keyFile(t), m.now); err != nil {
 		t.Fatal(err)
 	}
