@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -238,6 +239,22 @@ func TestMalformed(t *testing.T) {
 	m.refused(codeInvalid, "Encrypt", `{"Plaintext":"AAAA"}`)
 	m.refused(codeOther, "CreateKey", `{"Tags":[{"TagKey":"a","TagValue":"b"}]}`)
 	m.refused(codeOther, "Encrypt", `{"KeyId":"`+key+`","Plaintext":"AAAA","GrantTokens":["x"]}`)
+}
+
+// TestLongWords: however much a caller sends, the call is in the log.
+func TestLongWords(t *testing.T) {
+	m := newMachine(t)
+	key := m.key()
+	long := strings.Repeat("<", 200<<10)
+	m.refused(codeInvalid, "Encrypt", `{"KeyId":"`+key+`","Plaintext":"AAAA","EncryptionContext":{"a":"`+long+`"}}`)
+	m.refused(codeInvalid, "DescribeKey", `{"KeyId":"`+long+`"}`)
+	m.refused(codeInvalid, "CreateAlias", `{"AliasName":"`+long+`","TargetKeyId":"`+key+`"}`)
+	m.refused("UnknownOperationException", long, `{}`)
+	m.refused(codeNotFound, "Encrypt", `{"KeyId":"`+strings.Repeat(`\u0001`, 300)+`","Plaintext":"AAAA","EncryptionContext":{"a":"`+long[:8000]+`"}}`)
+	all := m.entries()
+	if len(all) != 6 || all[1].Context["(left out)"] == "" {
+		t.Errorf("%d lines", len(all))
+	}
 }
 
 func TestBackup(t *testing.T) {
