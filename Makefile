@@ -6,7 +6,7 @@ PREFIX      ?= /usr/local
 FUZZTIME    ?= 30s
 TESTFLAGS   ?=
 
-.PHONY: help build install deps servers demo demo-bucket test test-long race lint fuzz mutants bench bench-bucket clean
+.PHONY: help build install deps servers demo demo-bucket test test-long race lint fuzz mutants bench bench-bucket bench-kms clean
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -14,13 +14,14 @@ help: ## show this
 build: ## build bin/envfs
 	@go build -trimpath -o bin/envfs ./cmd/envfs
 
-install: build ## install bin/envfs below PREFIX (/usr/local)
+install: build ## install bin/envfs and the unit of the KMS below PREFIX (/usr/local)
 	install -D -m 0755 bin/envfs $(DESTDIR)$(PREFIX)/bin/envfs
+	install -D -m 0644 systemd/envfs-kms.service $(DESTDIR)$(PREFIX)/lib/systemd/system/envfs-kms.service
 
 deps: ## install what demo and tests need and is missing
 	@scripts/deps.sh
 
-servers: ## build the S3 servers that tests run (some minutes, once)
+servers: ## build the S3 servers and the clients that tests run (some minutes, once)
 	@scripts/servers.sh
 
 demo: deps build ## show in under a minute what envfs does
@@ -38,7 +39,7 @@ test-long: deps servers build ## run 500 rounds of the storm on a bucket, and lo
 	@go test -count=1 -timeout 2h $(TESTFLAGS) -run '^TestBucket$$' ./tests/crash -crash.bucket=30m
 
 race: deps servers ## run the tests of the core and of mounts under the race detector
-	@go test -race -timeout 20m $(TESTFLAGS) ./fs/... ./remote/... ./keystore/... ./tests/model ./tests/posix
+	@go test -race -timeout 20m $(TESTFLAGS) ./fs/... ./remote/... ./keystore/... ./kms/... ./tests/model ./tests/posix
 
 lint: ## gofmt, go vet, staticcheck, the direction of dependencies
 	@scripts/lint.sh
@@ -57,6 +58,9 @@ bench-bucket: ## measure vaults in a bucket against rclone, gocryptfs on rclone,
 	@scripts/deps.sh gocryptfs rclone s3fs
 	@scripts/servers.sh minio
 	@scripts/bench.sh bucket
+
+bench-kms: ## measure calls of the embedded KMS, the audit log on
+	@go test -run '^$$' -bench . -benchtime 50000x ./tests/kms
 
 clean: ## remove what was built
 	rm -rf bin

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 	"unicode/utf8"
@@ -32,8 +33,16 @@ const okResult = "ok"
 func (c *Call) entry(result string) *audit.Entry {
 	return &audit.Entry{
 		Time: c.at.UTC(), User: c.Caller.ARN, AccessKey: clip(c.Caller.AccessKey), Action: clip(c.Action), Key: clip(c.key), Subject: clip(c.subject),
-		Context: c.context, ToContext: c.toContext, Source: c.Source, ID: c.ID, Result: result,
+		Context: bounded(c.context), ToContext: bounded(c.toContext), Source: c.Source, ID: c.ID, Result: result,
 	}
+}
+
+// bounded returns a context as it is logged: one that is larger than any that is taken is left out.
+func bounded(context map[string]string) map[string]string {
+	if n := contextSize(context); n > maxContext {
+		return map[string]string{"(left out)": fmt.Sprintf("%d bytes", n)}
+	}
+	return context
 }
 
 // clip bounds what a caller may write into the log.

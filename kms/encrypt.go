@@ -257,11 +257,7 @@ func (s *Service) reEncrypt(c *Call, in *reEncryptInput) (*reEncryptOutput, erro
 
 // checkUse checks what all uses of keys have in common.
 func checkUse(context map[string]string, grantTokens []string, algorithm string) error {
-	n := 0
-	for name, value := range context {
-		n += len(name) + len(value)
-	}
-	switch {
+	switch n := contextSize(context); {
 	case n > maxContext:
 		return NewError(codeInvalid, "The encryption context has %d bytes, and may have %d.", n, maxContext)
 	case len(grantTokens) > 0:
@@ -270,6 +266,15 @@ func checkUse(context map[string]string, grantTokens []string, algorithm string)
 		return NewError("InvalidKeyUsageException", "The algorithm %s is not supported by keys of the type %s.", clip(algorithm), symmetric)
 	}
 	return nil
+}
+
+// contextSize returns the size of a context in bytes.
+func contextSize(context map[string]string) int {
+	n := 0
+	for name, value := range context {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 // ready refuses the use of a key that is not enabled, and ends a call that only asks whether it would succeed.

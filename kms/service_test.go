@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,8 @@ type machine struct {
 	*Service
 }
 
+var testEpoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
 var testCaller = Caller{ARN: "arn:aws:iam::000000000000:user/admin", Admin: true}
 
 func keyFile(t *testing.T) *seal.KeyFile {
@@ -38,7 +41,7 @@ func keyFile(t *testing.T) *seal.KeyFile {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, dir: t.TempDir(), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	m := &machine{t: t, dir: t.TempDir(), now: testEpoch}
 	if _, err := Init(t.Context(), m.dir, DefaultConfig, keyFile(t), m.now); err != nil {
 		t.Fatal(err)
 	}
@@ -236,6 +239,22 @@ func TestMalformed(t *testing.T) {
 	m.refused(codeInvalid, "Encrypt", `{"Plaintext":"AAAA"}`)
 	m.refused(codeOther, "CreateKey", `{"Tags":[{"TagKey":"a","TagValue":"b"}]}`)
 	m.refused(codeOther, "Encrypt", `{"KeyId":"`+key+`","Plaintext":"AAAA","GrantTokens":["x"]}`)
+}
+
+// TestLongWords: however much a caller sends, the call is in the log.
+func TestLongWords(t *testing.T) {
+	m := newMachine(t)
+	key := m.key()
+	long := strings.Repeat("<", 200<<10)
+	m.refused(codeInvalid, "Encrypt", `{"KeyId":"`+key+`","Plaintext":"AAAA","EncryptionContext":{"a":"`+long+`"}}`)
+	m.refused(codeInvalid, "DescribeKey", `{"KeyId":"`+long+`"}`)
+	m.refused(codeInvalid, "CreateAlias", `{"AliasName":"`+long+`","TargetKeyId":"`+key+`"}`)
+	m.refused("UnknownOperationException", long, `{}`)
+	m.refused(codeNotFound, "Encrypt", `{"KeyId":"`+strings.Repeat(`\u0001`, 300)+`","Plaintext":"AAAA","EncryptionContext":{"a":"`+long[:8000]+`"}}`)
+	all := m.entries()
+	if len(all) != 6 || all[1].Context["(left out)"] == "" {
+		t.Errorf("%d lines", len(all))
+	}
 }
 
 func TestBackup(t *testing.T) {

@@ -20,14 +20,9 @@ const kmsCredential = "envfs-kms"
 // kmsSealer returns what unseals the KMS in dir, from where the user says, from systemd, or by asking. wipe is to be called when it is not
 // needed any more.
 func (a *app) kmsSealer(ctx context.Context, dir string, src *secret.Source) (s store.Sealer, wipe func(), err error) {
-	b, err := src.Read(ctx)
+	b, err := kmsSecret(ctx, src)
 	if err != nil {
 		return nil, nil, err
-	}
-	if at := os.Getenv("CREDENTIALS_DIRECTORY"); !src.Given() && at != "" {
-		if b, err = secret.Credentials(at, kmsCredential); err != nil {
-			return nil, nil, err
-		}
 	}
 	if b.Passphrase == nil && b.KeyFile == nil {
 		kind, err := store.Kind(kms.StorePath(dir))
@@ -49,10 +44,18 @@ func (a *app) kmsSealer(ctx context.Context, dir string, src *secret.Source) (s 
 	return s, b.Wipe, nil
 }
 
-// newKMSSealer returns what is to seal a KMS from now on, from where the user says or by asking.
+// kmsSecret reads a secret from where the user says, or from what systemd passes to the service.
+func kmsSecret(ctx context.Context, src *secret.Source) (secret.Bundle, error) {
+	if at := os.Getenv("CREDENTIALS_DIRECTORY"); at != "" && !src.Given() {
+		return secret.Credentials(at, kmsCredential)
+	}
+	return src.Read(ctx)
+}
+
+// newKMSSealer returns what is to seal a KMS from now on, from where the user says, from systemd, or by asking.
 func (a *app) newKMSSealer(ctx context.Context, src *secret.Source, cost keystore.KDFParams) (s store.Sealer, wipe func(), err error) {
-	b, err := src.Read(ctx)
-	if err == nil && !src.Given() {
+	b, err := kmsSecret(ctx, src)
+	if err == nil && b.Passphrase == nil && b.KeyFile == nil {
 		b.Passphrase, err = a.term.NewPassphrase(ctx, "New passphrase of the KMS: ")
 	}
 	if err == nil {

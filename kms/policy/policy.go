@@ -70,7 +70,7 @@ func Parse(text, account string) (*Policy, error) {
 		return nil, err
 	}
 	if version, there := doc["Version"]; there && version != "2012-10-17" && version != "2008-10-17" {
-		return nil, errors.New(`Version must be "2012-10-17" or "2008-10-17"`)
+		return nil, errors.New(`the Version must be "2012-10-17" or "2008-10-17"`)
 	}
 	if err := stringOrNone(doc, "Id"); err != nil {
 		return nil, err
@@ -78,12 +78,12 @@ func Parse(text, account string) (*Policy, error) {
 	statements, ok := doc["Statement"].([]any)
 	if !ok {
 		if doc["Statement"] == nil {
-			return nil, errors.New("Statement is missing")
+			return nil, errors.New("the Statement is missing")
 		}
 		statements = []any{doc["Statement"]}
 	}
 	if len(statements) == 0 {
-		return nil, errors.New("Statement is empty")
+		return nil, errors.New("the Statement is empty")
 	}
 	p := &Policy{}
 	for i, v := range statements {
@@ -113,21 +113,21 @@ func parseStatement(v any, account string) (*statement, error) {
 	case "Deny":
 		s.deny = true
 	default:
-		return nil, errors.New(`Effect must be "Allow" or "Deny"`)
+		return nil, errors.New(`the Effect must be "Allow" or "Deny"`)
 	}
 	var err error
 	if s.principals, err = parsePrincipals(fields["Principal"], account); err != nil {
-		return nil, fmt.Errorf("Principal: %w", err)
+		return nil, fmt.Errorf("its Principal: %w", err)
 	}
 	if s.actions, err = parseActions(fields["Action"]); err != nil {
-		return nil, fmt.Errorf("Action: %w", err)
+		return nil, fmt.Errorf("its Action: %w", err)
 	}
 	if s.resources, err = parseResources(fields["Resource"]); err != nil {
-		return nil, fmt.Errorf("Resource: %w", err)
+		return nil, fmt.Errorf("its Resource: %w", err)
 	}
 	if c, there := fields["Condition"]; there {
 		if s.conditions, err = parseConditions(c); err != nil {
-			return nil, fmt.Errorf("Condition: %w", err)
+			return nil, fmt.Errorf("its Condition: %w", err)
 		}
 	}
 	return s, nil

@@ -107,7 +107,7 @@ func (s *Server) Serve(ctx context.Context, ready func(addresses []string)) erro
 			err = errors.Join(err, serr, e.server.Close())
 		}
 	}
-	s.report()
+	s.report(0)
 	return err
 }
 
@@ -119,7 +119,7 @@ func (s *Server) tend(ctx context.Context, failed <-chan error) error {
 		if err := s.service.Sweep(); err != nil {
 			s.options.Log.Error("keys that are due", "error", err)
 		}
-		s.report()
+		s.report(logEvery)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -130,13 +130,13 @@ func (s *Server) tend(ctx context.Context, failed <-chan error) error {
 	}
 }
 
-// report logs refusals that were counted.
-func (s *Server) report() {
+// report logs refusals that were counted, and not logged for that long.
+func (s *Server) report(wait time.Duration) {
 	now := s.options.Now()
-	s.strangers.overdue(now, func(source string, n int) {
+	s.strangers.overdue(now, wait, func(source string, n int) {
 		s.service.Refuse(&kms.Call{ID: kms.NewRequestID(), Source: source}, throttled(), n-1)
 	})
-	s.users.overdue(now, func(user string, n int) {
+	s.users.overdue(now, wait, func(user string, n int) {
 		s.service.Refuse(&kms.Call{ID: kms.NewRequestID(), Caller: kms.Caller{ARN: user}}, throttled(), n-1)
 	})
 }

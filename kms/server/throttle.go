@@ -86,12 +86,12 @@ func (t *throttle) forget(now time.Time) {
 	}
 }
 
-// overdue calls f for each source of which refusals were counted, and not logged for a while.
-func (t *throttle) overdue(now time.Time, f func(source string, count int)) {
+// overdue calls f for each source of which refusals were counted, and not logged for that long.
+func (t *throttle) overdue(now time.Time, wait time.Duration, f func(source string, count int)) {
 	due := map[string]int{}
 	t.mu.Lock()
 	for source, b := range t.buckets {
-		if b.refused > 0 && now.Sub(b.logged) >= logEvery {
+		if b.refused > 0 && now.Sub(b.logged) >= wait {
 			due[source] = b.report(now)
 		}
 	}

@@ -1,0 +1,242 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+	"golang.org/x/sys/unix"
+
+	"envfs/tests/seed"
+)
+
+var (
+	crashSeed   = flag.Uint64("kms.seed", 0, "seed of the crash test; 0: another one each time")
+	crashRounds = flag.Int("kms.rounds", 6, "how often the crash test kills the service")
+)
+
+// owned is a key that one worker alone changes, as its answered calls have left it.
+type owned struct {
+	arn         string
+	description string   // as it was said to be
+	maybe       string   // as a call said that was not answered; "" if there was none
+	policies    []string // the last one that was taken, and those of calls that were not answered since
+	rotations   int      // at least
+	blobs       [][]byte
+}
+
+// ledger is what the service has answered.
+type ledger struct {
+	mu       sync.Mutex
+	keys     []*owned
+	requests []string // ids of the requests, all of which must be in the log
+}
+
+// note takes down the id of a request that was answered, with a result or an error of the service's.
+func (l *ledger) note(meta middleware.Metadata, err error) (answered bool) {
+	id, ok := awsmiddleware.GetRequestIDMetadata(meta)
+	if err != nil {
+		e, is := errors.AsType[*awshttp.ResponseError](err)
+		if _, api := errors.AsType[smithy.APIError](err); !is || !api {
+			return false
+		}
+		id, ok = e.ServiceRequestID(), true
+	}
+	if ok {
+		l.mu.Lock()
+		l.requests = append(l.requests, id)
+		l.mu.Unlock()
+	}
+	return ok
+}
+
+// TestKilled kills the service again and again while clients change and use keys. Whatever was answered must be there afterwards, and
+// in the log; and what is there must be in the log, answered or not.
+func TestKilled(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(seed.Of(t, "kms.seed", *crashSeed), 0))
+	k := newKMS(t)
+	l := &ledger{}
+	for round := range *crashRounds {
+		k.start()
+		client := k.client(k.access)
+		l.verify(t, client)
+		ctx, cancel := context.WithCancel(t.Context())
+		var workers sync.WaitGroup
+		for range 6 {
+			w := &worker{t: t, ledger: l, client: client, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 0))}
+			workers.Go(func() { w.run(ctx) })
+		}
+		time.Sleep(time.Duration(100+rnd.IntN(900)) * time.Millisecond) // when to kill is up to chance
+		k.stop(unix.SIGKILL)
+		cancel()
+		workers.Wait()
+		t.Logf("round %d: %d keys, %d requests answered", round, len(l.keys), len(l.requests))
+	}
+	k.start()
+	l.verify(t, k.client(k.access))
+	k.stop(unix.SIGTERM)
+	l.verifyLog(t, k)
+	if len(l.requests) < 50 {
+		t.Errorf("only %d requests were answered", len(l.requests))
+	}
+}
+
+// worker is a client that changes keys of its own.
+type worker struct {
+	t      *testing.T
+	ledger *ledger
+	client *awskms.Client
+	rnd    *rand.Rand
+}
+
+func (w *worker) run(ctx context.Context) {
+	k := w.create(ctx)
+	for k != nil && w.step(ctx, k) {
+	}
+}
+
+func (w *worker) create(ctx context.Context) *owned {
+	out, err := w.client.CreateKey(ctx, &awskms.CreateKeyInput{})
+	if err != nil {
+		return nil
+	}
+	w.ledger.note(out.ResultMetadata, nil)
+	k := &owned{arn: *out.KeyMetadata.Arn, policies: []string{policyNamed("default")}}
+	if _, err := w.client.PutKeyPolicy(ctx, &awskms.PutKeyPolicyInput{KeyId: &k.arn, Policy: &k.policies[0]}); err != nil {
+		k.policies = nil // the one that keys are made with, or this one
+	}
+	w.ledger.mu.Lock()
+	w.ledger.keys = append(w.ledger.keys, k)
+	w.ledger.mu.Unlock()
+	return k
+}
+
+func policyNamed(id string) string {
+	return `{"Version":"2012-10-17","Id":"` + id + `","Statement":[{"Effect":"Allow","Principal":{"AWS":"000000000000"},"Action":"kms:*","Resource":"*"}]}`
+}
+
+// step makes one call. It returns false if it was not answered.
+func (w *worker) step(ctx context.Context, k *owned) bool {
+	text := fmt.Sprint(w.rnd.Uint64())
+	switch w.rnd.IntN(5) {
+	case 0:
+		out, err := w.client.RotateKeyOnDemand(ctx, &awskms.RotateKeyOnDemandInput{KeyId: &k.arn})
+		if err != nil {
+			return w.refused(err)
+		}
+		k.rotations++
+		return w.ledger.note(out.ResultMetadata, nil)
+	case 1:
+		k.maybe = text
+		out, err := w.client.UpdateKeyDescription(ctx, &awskms.UpdateKeyDescriptionInput{KeyId: &k.arn, Description: &text})
+		if err != nil {
+			return w.refused(err)
+		}
+		k.description, k.maybe = text, ""
+		return w.ledger.note(out.ResultMetadata, nil)
+	case 2:
+		policy := policyNamed(text)
+		if len(k.policies) > 0 {
+			k.policies = append(k.policies, policy)
+		}
+		out, err := w.client.PutKeyPolicy(ctx, &awskms.PutKeyPolicyInput{KeyId: &k.arn, Policy: &policy})
+		if err != nil {
+			return w.refused(err)
+		}
+		k.policies = []string{policy}
+		return w.ledger.note(out.ResultMetadata, nil)
+	case 3:
+		_, err := w.client.Decrypt(ctx, &awskms.DecryptInput{CiphertextBlob: []byte("no blob")})
+		return w.refused(err)
+	}
+	out, err := w.client.Encrypt(ctx, &awskms.EncryptInput{KeyId: &k.arn, Plaintext: []byte(k.arn)})
+	if err != nil {
+		return w.refused(err)
+	}
+	k.blobs = append(k.blobs, out.CiphertextBlob)
+	return w.ledger.note(out.ResultMetadata, nil)
+}
+
+// refused takes an error down, and reports whether it was the service's.
+func (w *worker) refused(err error) bool { return w.ledger.note(middleware.Metadata{}, err) }
+
+// verify compares the keys with what was answered.
+func (l *ledger) verify(t *testing.T, c *awskms.Client) {
+	t.Helper()
+	ctx := t.Context()
+	for _, k := range l.keys {
+		d, err := c.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: &k.arn})
+		if err != nil {
+			t.Errorf("key %s: %v", k.arn, err)
+			continue
+		}
+		if got := aws.ToString(d.KeyMetadata.Description); got != k.description && got != k.maybe {
+			t.Errorf("key %s: description %q, want %q or %q", k.arn, got, k.description, k.maybe)
+		} else {
+			k.description, k.maybe = got, ""
+		}
+		p, err := c.GetKeyPolicy(ctx, &awskms.GetKeyPolicyInput{KeyId: &k.arn})
+		if err != nil || len(k.policies) > 0 && !slices.Contains(k.policies, *p.Policy) {
+			t.Errorf("key %s: its policy is lost: %v", k.arn, err)
+		}
+		r, err := c.ListKeyRotations(ctx, &awskms.ListKeyRotationsInput{KeyId: &k.arn, Limit: aws.Int32(1000)})
+		if err != nil || len(r.Rotations) < k.rotations || len(r.Rotations) > k.rotations+1 {
+			t.Errorf("key %s: %d rotations, want %d or one more: %v", k.arn, len(r.Rotations), k.rotations, err)
+		} else {
+			k.rotations = len(r.Rotations)
+		}
+		for _, b := range k.blobs {
+			out, err := c.Decrypt(ctx, &awskms.DecryptInput{CiphertextBlob: b})
+			if err != nil || string(out.Plaintext) != k.arn {
+				t.Errorf("key %s: decrypt: %v", k.arn, err)
+				break
+			}
+		}
+		k.blobs = k.blobs[:min(len(k.blobs), 5)]
+	}
+}
+
+// verifyLog looks for every answered request in the log, and for every change that was made.
+func (l *ledger) verifyLog(t *testing.T, k *kms) {
+	t.Helper()
+	seen := map[string]int{}
+	made := map[string]int{}
+	late := 0
+	for _, e := range k.entries() {
+		seen[e.ID]++
+		if e.Result == "ok" {
+			made[e.Action+" "+e.Key]++
+		}
+		if e.Late {
+			late++
+		}
+	}
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("request %s is %d times in the log", id, n)
+		}
+	}
+	for _, id := range l.requests {
+		if seen[id] == 0 {
+			t.Errorf("request %s was answered, and is not in the log", id)
+		}
+	}
+	for _, key := range l.keys {
+		if made["CreateKey "+key.arn] != 1 || made["RotateKeyOnDemand "+key.arn] != key.rotations {
+			t.Errorf("key %s: the log tells of %d creations and %d rotations, of which there were 1 and %d", key.arn, made["CreateKey "+key.arn], made["RotateKeyOnDemand "+key.arn], key.rotations)
+		}
+	}
+	t.Logf("%d lines, %d of them late", len(seen), late)
+}
