@@ -377,7 +377,7 @@ class Header:
         _, birth, r, extra, generation, dek, slots, _, _, length = self.table[number]
         name = "%s.x%d-%s-%s" % (self.base, birth, base32(r), base32(extra))
         data = self.vault.load(name)
-        prefix = b"envfsx\0\0" + bytes(4) + u32(dek) + generation + self.keys[dek][1]
+        prefix = b"envfsx\0\0" + bytes(4) + u32(dek) + generation + self.keys[dek][2]
         need(len(data) >= length == 64 + slots * RECORD and data[:64] == prefix, name + ": prefix or length")
         key = derive(self.data_key(dek), "extent", self.vault.suite, self.id, generation)
 
