@@ -403,6 +403,12 @@ func (c *content) renewKey(ctx context.Context, u urgency) error {
 	if err != nil || last.Born >= epoch {
 		return err
 	}
+	return c.addKey(ctx, u, last)
+}
+
+// addKey gives the file a new data key after its last one.
+func (c *content) addKey(ctx context.Context, u urgency, last blockcrypt.WrappedDEK) error {
+	f := c.fs
 	key, err := f.newDEK(c.id, last.Number+1)
 	if err != nil {
 		return err
