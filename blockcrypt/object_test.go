@@ -231,7 +231,7 @@ func TestRoot(t *testing.T) {
 		_, err := testVault.OpenRoot(testKEKs, b)
 		return err
 	})
-	bare := &Root{RootPrefix: want.RootPrefix, Dirs: want.Dirs, Epochs: []EpochStart{{2, 0}}}
+	bare := &Root{RootPrefix: want.RootPrefix, Dirs: want.Dirs, Epochs: []EpochStart{{Epoch: 2}}}
 	bare.FirstSegment, bare.Seq = "", 8
 	if data, err = testVault.SealRoot(testRand(8), testKEKs[2], bare); err != nil {
 		t.Fatal(err)
@@ -251,9 +251,9 @@ func TestRootRefused(t *testing.T) {
 		"predecessor": func(r *Root) { r.Predecessor.Name = "root" },
 		"terms":       func(r *Root) { r.Terms = make([]Term, MaxRootTerms+1) },
 		"no epochs":   func(r *Root) { r.Epochs = nil },
-		"epochs":      func(r *Root) { r.Epochs = []EpochStart{{2, 0}, {1, 5}} },
-		"folds":       func(r *Root) { r.Epochs = []EpochStart{{1, 6}, {2, 5}} },
-		"newest":      func(r *Root) { r.Epochs = []EpochStart{{1, 0}} },
+		"epochs":      func(r *Root) { r.Epochs = []EpochStart{{Epoch: 2}, {Epoch: 1, Fold: 5}} },
+		"folds":       func(r *Root) { r.Epochs = []EpochStart{{Epoch: 1, Fold: 6}, {Epoch: 2, Fold: 5}} },
+		"newest":      func(r *Root) { r.Epochs = []EpochStart{{Epoch: 1}} },
 		"identity":    func(r *Root) { r.Identity = make([]byte, maxIdentity+1) },
 		"too long": func(r *Root) {
 			for len(r.Terms) < MaxRootTerms {

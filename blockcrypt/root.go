@@ -93,6 +93,7 @@ type Root struct {
 type EpochStart struct {
 	Epoch uint32
 	Fold  uint64
+	Began Time
 }
 
 // MaxRootEpochs is how many key epochs a root remembers the beginnings of.

@@ -112,7 +112,7 @@ func encodeRoot(r *Root) ([]byte, error) {
 	b = appendArray(b, 0) // room for snapshots and domains
 	b = appendArray(b, len(r.Epochs))
 	for _, e := range r.Epochs {
-		b = appendUint(appendUint(appendArray(b, 2), uint64(e.Epoch)), e.Fold)
+		b = appendTime(appendUint(appendUint(appendArray(b, 3), uint64(e.Epoch)), e.Fold), e.Began)
 	}
 	return b, nil
 }
@@ -158,7 +158,13 @@ func checkEpochs(starts []EpochStart) error {
 	if len(starts) == 0 || len(starts) > MaxRootEpochs {
 		return errors.New("none or too many beginnings of key epochs")
 	}
-	for i := 1; i < len(starts); i++ {
+	for i := range starts {
+		if starts[i].Began.Nsec > 999_999_999 {
+			return errors.New("time of a key epoch")
+		}
+		if i == 0 {
+			continue
+		}
 		if starts[i].Epoch <= starts[i-1].Epoch || starts[i].Fold < starts[i-1].Fold {
 			return errors.New("key epochs do not rise")
 		}
@@ -240,8 +246,8 @@ func decodeRoot(body []byte, r *Root) error {
 	r.Objects = d.uint64()
 	d.tuple(0)
 	for n := d.array(MaxRootEpochs); n > 0 && d.err == nil; n-- {
-		d.tuple(2)
-		r.Epochs = append(r.Epochs, EpochStart{Epoch: d.uint32(), Fold: d.uint64()})
+		d.tuple(3)
+		r.Epochs = append(r.Epochs, EpochStart{Epoch: d.uint32(), Fold: d.uint64(), Began: d.time()})
 	}
 	if err := d.end(); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"envfs/blockcrypt"
 	"envfs/fs/filemap"
@@ -14,10 +15,11 @@ import (
 
 // EpochUse is how many objects of the tree a key epoch has sealed.
 type EpochUse struct {
-	Epoch   uint32 `json:"epoch"`   // 0: some epoch that is too long ago to be told
-	Headers int64  `json:"headers"` // of files, with their wrapped data keys
-	Indexes int64  `json:"indexes"` // of directories, with their shards
-	Pages   int64  `json:"pages"`   // of the maps of large files
+	Epoch   uint32    `json:"epoch"`          // 0: some epoch that is too long ago to be told
+	Began   time.Time `json:"began,omitzero"` // when the keys were rotated to it
+	Headers int64     `json:"headers"`        // of files, with their wrapped data keys
+	Indexes int64     `json:"indexes"`        // of directories, with their shards
+	Pages   int64     `json:"pages"`          // of the maps of large files
 }
 
 // Total returns the number of objects.
@@ -65,12 +67,21 @@ func (f *FS) KeyUse(ctx context.Context) (KeyUse, error) {
 	return u, nil
 }
 
-// journalEpochs returns the key epochs of the live segments.
+// journalEpochs returns the key epochs of the live segments; of a vault that is only looked at, of the first and the last that
+// root names, between which no others lie.
 func (f *FS) journalEpochs(ctx context.Context) (epochs []uint32, err error) {
-	f.commitMu.Lock()
-	live := f.liveSegments()
-	f.commitMu.Unlock()
+	f.mu.Lock()
+	live := []blockcrypt.SegmentRef{f.root.First, f.root.Last}
+	f.mu.Unlock()
+	if !f.ReadOnly() {
+		f.commitMu.Lock()
+		live = f.liveSegments()
+		f.commitMu.Unlock()
+	}
 	for _, s := range live {
+		if s.IsZero() {
+			continue
+		}
 		head := make([]byte, blockcrypt.SegmentPrefixSize)
 		if _, err := f.store.ReadAt(ctx, s.Name, head, 0); err != nil {
 			if errors.Is(err, remote.ErrNotExist) {
@@ -97,16 +108,19 @@ type epochCounter struct {
 
 // of returns the count of the epoch in which an object was born.
 func (c *epochCounter) of(v blockcrypt.Version) *EpochUse {
-	epoch := uint32(0)
+	var at blockcrypt.EpochStart
 	for _, s := range c.starts {
 		if v.Birth >= s.Fold {
-			epoch = s.Epoch
+			at = s
 		}
 	}
-	if c.use[epoch] == nil {
-		c.use[epoch] = &EpochUse{Epoch: epoch}
+	if c.use[at.Epoch] == nil {
+		c.use[at.Epoch] = &EpochUse{Epoch: at.Epoch}
+		if at.Epoch != 0 {
+			c.use[at.Epoch].Began = goTime(at.Began)
+		}
 	}
-	return c.use[epoch]
+	return c.use[at.Epoch]
 }
 
 func (c *epochCounter) count(ctx context.Context, f *FS, d *dirVisit) error {

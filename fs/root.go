@@ -88,11 +88,11 @@ func (f *FS) keptRoot(ctx context.Context) (blockcrypt.ObjRef, error) {
 }
 
 // beginEpoch notes that a key epoch begins with a fold, if it has not begun. Of many epochs the oldest are forgotten.
-func beginEpoch(starts []blockcrypt.EpochStart, epoch uint32, fold uint64) []blockcrypt.EpochStart {
+func beginEpoch(starts []blockcrypt.EpochStart, epoch uint32, fold uint64, now blockcrypt.Time) []blockcrypt.EpochStart {
 	if n := len(starts); n > 0 && starts[n-1].Epoch == epoch {
 		return starts
 	}
-	starts = append(slices.Clone(starts), blockcrypt.EpochStart{Epoch: epoch, Fold: fold})
+	starts = append(slices.Clone(starts), blockcrypt.EpochStart{Epoch: epoch, Fold: fold, Began: now})
 	return starts[max(0, len(starts)-blockcrypt.MaxRootEpochs):]
 }
 
@@ -112,7 +112,7 @@ func (f *FS) putRoot(ctx context.Context, predecessor blockcrypt.ObjRef, bare bo
 	edit(&next)
 	keys := f.keyring()
 	next.Epoch = keys.Newest()
-	next.Epochs = beginEpoch(next.Epochs, next.Epoch, nextFold)
+	next.Epochs = beginEpoch(next.Epochs, next.Epoch, nextFold, next.Time)
 	t := currentTerm(&next, f.term)
 	t.LastRootSeq, t.LastRootR, t.LastFold = next.Seq, next.R, max(t.LastFold, next.LastFold)
 	kek, err := keys.KEK(next.Epoch)
