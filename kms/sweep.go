@@ -42,9 +42,5 @@ func (s *Service) byItself(action string, k *key, do func(*Call, *key) error) er
 	if !c.changed {
 		return nil
 	}
-	if err := s.audit.Append(c.entry(okResult)); err != nil {
-		return err
-	}
-	s.logged(c.ID)
-	return nil
+	return s.record(c, okResult)
 }
