@@ -118,6 +118,7 @@ func (s *Service) Do(c *Call, body []byte) ([]byte, *Error) {
 		s.uses.RLock()
 		defer s.uses.RUnlock()
 	}
+	defer s.settle(c)
 	var reply []byte
 	err := NewError("UnknownOperationException", "There is no operation of this name.")
 	if ok {

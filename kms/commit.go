@@ -17,7 +17,7 @@ type note struct {
 }
 
 // commit makes a change durable with put, then shows it to other calls with show. Who uses keys waits from then on until the change is in
-// the log: [Service.record] must follow. The caller holds s.change, and not s.mu.
+// the log: [Service.settle] must follow, whatever happens. The caller holds s.change, and not s.mu.
 func (s *Service) commit(c *Call, put func(tx *store.Tx) error, show func()) error {
 	s.notesMu.Lock()
 	obsolete := s.obsolete
@@ -46,11 +46,15 @@ func (s *Service) commit(c *Call, put func(tx *store.Tx) error, show func()) err
 	return nil
 }
 
+// settle ends a call that may have changed something.
+func (s *Service) settle(c *Call) {
+	if c.changed {
+		s.uses.Unlock()
+	}
+}
+
 // record puts a call's line into the log.
 func (s *Service) record(c *Call, result string) error {
-	if c.changed {
-		defer s.uses.Unlock()
-	}
 	if err := s.audit.Append(c.entry(result)); err != nil {
 		return err
 	}
