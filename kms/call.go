@@ -61,6 +61,7 @@ func clip(s string) string {
 // operation is how calls of one action are answered.
 type operation struct {
 	local bool // only for who administers the KMS on its machine
+	uses  bool // keys, to encrypt or decrypt
 	do    func(s *Service, c *Call, body []byte) (any, error)
 }
 
@@ -73,6 +74,13 @@ func call[In, Out any](f func(*Service, *Call, *In) (*Out, error)) operation {
 		}
 		return f(s, c, in)
 	}}
+}
+
+// use makes an operation that uses keys.
+func use[In, Out any](f func(*Service, *Call, *In) (*Out, error)) operation {
+	op := call(f)
+	op.uses = true
+	return op
 }
 
 func local[In, Out any](f func(*Service, *Call, *In) (*Out, error)) operation {
@@ -104,25 +112,35 @@ type wiper interface{ wipe() }
 // audit log when Do returns; if it cannot be, it is answered with an error, and nothing of what it led to is told.
 func (s *Service) Do(c *Call, body []byte) ([]byte, *Error) {
 	c.at = s.now()
-	reply, err := s.do(c, body)
+	op, ok := operations[c.Action]
+	if op.uses {
+		// The log has uses and changes in the order in which they came about.
+		s.uses.RLock()
+		defer s.uses.RUnlock()
+	}
+	defer s.settle(c)
+	var reply []byte
+	err := NewError("UnknownOperationException", "There is no operation of this name.")
+	if ok {
+		reply, err = s.do(c, op, body)
+	}
 	result := okResult
 	if err != nil {
 		result = err.Code
 	}
-	if lerr := s.audit.Append(c.entry(result)); lerr != nil {
+	if lerr := s.record(c, result); lerr != nil {
 		clear(reply)
-		return nil, internal(errors.Join(err, lerr))
-	}
-	if c.changed {
-		s.logged(c.ID)
+		if err != nil {
+			lerr = errors.Join(lerr, err)
+		}
+		return nil, internal(lerr)
 	}
 	return reply, err
 }
 
-func (s *Service) do(c *Call, body []byte) ([]byte, *Error) {
-	op, ok := operations[c.Action]
-	if !ok {
-		return nil, NewError("UnknownOperationException", "There is no operation of this name.")
+func (s *Service) do(c *Call, op operation, body []byte) ([]byte, *Error) {
+	if !s.current(c) {
+		return nil, NewError("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
 	if op.local && !c.Caller.Local {
 		return nil, denied(c, c.Action, "*")
@@ -141,6 +159,15 @@ func (s *Service) do(c *Call, body []byte) ([]byte, *Error) {
 	return reply, nil
 }
 
+// current reports whether the caller's access key is still one: it may have been taken away since the signature was verified.
+func (s *Service) current(c *Call) bool {
+	if c.Caller.Local || c.Caller.AccessKey == "" {
+		return true
+	}
+	now, ok := s.Caller(c.Caller.AccessKey)
+	return ok && now == c.Caller
+}
+
 // Refuse has a call in the log that was refused before it came to [Service.Do], for instance because its signature is wrong. count
 // tells how many more were refused that are not in the log one by one. It returns the error to answer with.
 func (s *Service) Refuse(c *Call, err *Error, count int) *Error {
@@ -148,7 +175,7 @@ func (s *Service) Refuse(c *Call, err *Error, count int) *Error {
 	e := c.entry(err.Code)
 	e.Count = count
 	if lerr := s.audit.Append(e); lerr != nil {
-		return internal(errors.Join(err, lerr))
+		return internal(errors.Join(lerr, err))
 	}
 	return err
 }

@@ -16,7 +16,8 @@ type note struct {
 	Entry *audit.Entry `json:"entry"`
 }
 
-// commit makes a change durable with put, then shows it to other calls with show. The caller holds s.change, and not s.mu.
+// commit makes a change durable with put, then shows it to other calls with show. Who uses keys waits from then on until the change is in
+// the log: [Service.settle] must follow, whatever happens. The caller holds s.change, and not s.mu.
 func (s *Service) commit(c *Call, put func(tx *store.Tx) error, show func()) error {
 	s.notesMu.Lock()
 	obsolete := s.obsolete
@@ -37,10 +38,29 @@ func (s *Service) commit(c *Call, put func(tx *store.Tx) error, show func()) err
 		s.logged(obsolete...)
 		return internal(fmt.Errorf("%s: %w", c.Action, err))
 	}
+	s.uses.Lock()
 	c.changed = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	show()
+	return nil
+}
+
+// settle ends a call that may have changed something.
+func (s *Service) settle(c *Call) {
+	if c.changed {
+		s.uses.Unlock()
+	}
+}
+
+// record puts a call's line into the log.
+func (s *Service) record(c *Call, result string) error {
+	if err := s.audit.Append(c.entry(result)); err != nil {
+		return err
+	}
+	if c.changed {
+		s.logged(c.ID)
+	}
 	return nil
 }
 

@@ -34,7 +34,7 @@ func FuzzCalls(f *testing.F) {
 	f.Add(slices.Index(actions, "ListKeys"), true, []byte(`{"Limit":1,"Marker":"9223372036854775807"}`))
 	f.Fuzz(func(t *testing.T, action int, admin bool, body []byte) {
 		c := &Call{Action: actions[uint(action)%uint(len(actions))], Caller: Caller{ARN: "arn:aws:iam::000000000000:user/x", Admin: admin}, ID: NewRequestID(), at: testEpoch}
-		if _, err := s.do(c, body); err != nil && err.Code == codeInternal {
+		if _, err := s.Do(c, body); err != nil && err.Code == codeInternal {
 			t.Fatalf("%s %q: %v", c.Action, body, err.cause)
 		}
 	})

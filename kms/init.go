@@ -58,7 +58,7 @@ func Init(ctx context.Context, dir string, config Config, sealer store.Sealer, n
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("make KMS: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make KMS: %w", err)
 	}
 	authority, err := ca.New("envfs kms "+config.Region+" "+config.Account, now)
@@ -72,6 +72,18 @@ func Init(ctx context.Context, dir string, config Config, sealer store.Sealer, n
 		return nil, fmt.Errorf("make KMS: %w", err)
 	}
 	return &Access{access.ID, string(access.Secret)}, publish(dir, authority)
+}
+
+// makeDir makes a directory, and its name durable.
+func makeDir(name string) error {
+	if err := os.MkdirAll(name, 0o700); err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(filepath.Clean(name)))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
 }
 
 // first puts the records with which a KMS begins.

@@ -33,6 +33,8 @@ type Service struct {
 	notesMu  sync.Mutex
 	obsolete []string // notes whose calls are in the log
 
+	uses sync.RWMutex // held by who uses keys, and by a change that shows itself, until that is in the log; goes before mu
+
 	mu      sync.RWMutex // of what follows; who reads holds it until done with the keys' bytes
 	keys    map[blob.ID]*key
 	aliases map[string]alias

@@ -355,3 +355,68 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("%d keys", len(out))
 	}
 }
+
+// TestDisabledMeansDisabled: between the line of a change that forbids something and that of one that allows it again, no line tells that it
+// was done.
+func TestDisabledMeansDisabled(t *testing.T) {
+	m := newMachine(t)
+	key := m.key()
+	blob := m.encrypt(key)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					m.try("Decrypt", `{"CiphertextBlob":"`+blob+`"}`)
+				}
+			}
+		})
+	}
+	for range 20 {
+		m.must("DisableKey", `{"KeyId":"`+key+`"}`)
+		m.refused("DisabledException", "Decrypt", `{"CiphertextBlob":"`+blob+`"}`)
+		m.must("EnableKey", `{"KeyId":"`+key+`"}`)
+	}
+	close(stop)
+	wg.Wait()
+	disabled, decrypted := false, 0
+	for _, e := range m.entries() {
+		switch e.Action {
+		case "DisableKey":
+			disabled = true
+		case "EnableKey":
+			disabled = false
+		case "Decrypt":
+			if e.Result == okResult {
+				decrypted++
+			}
+			if disabled && e.Result == okResult {
+				t.Fatalf("line %d tells of a Decrypt under a disabled key", e.Seq)
+			}
+		}
+	}
+	t.Logf("%d calls of Decrypt were answered", decrypted)
+}
+
+// TestRemovedMeanwhile: a user who is removed when the signature has been verified is refused.
+func TestRemovedMeanwhile(t *testing.T) {
+	m := newMachine(t)
+	var id string
+	for id = range m.access {
+	}
+	caller, ok := m.Caller(id)
+	if !ok {
+		t.Fatal("no caller")
+	}
+	admin := &Call{Action: "RekeyUser", Caller: Caller{ARN: "local:0", Local: true}, ID: NewRequestID()}
+	if _, err := m.Do(admin, []byte(`{"Name":"admin"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Do(&Call{Action: "ListKeys", Caller: caller, ID: NewRequestID()}, []byte(`{}`)); err == nil || err.Code != "UnrecognizedClientException" {
+		t.Errorf("ListKeys: %v", err)
+	}
+}

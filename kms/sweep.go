@@ -36,15 +36,12 @@ func (s *Service) Sweep() error {
 // byItself does something to a key without being called, and logs it if it was done.
 func (s *Service) byItself(action string, k *key, do func(*Call, *key) error) error {
 	c := &Call{Action: action, Caller: Caller{ARN: serviceName}, ID: NewRequestID(), at: s.now(), key: k.arn}
+	defer s.settle(c)
 	if err := do(c, k); err != nil {
 		return fmt.Errorf("%s %s: %w", action, k.arn, errors.Join(err, errors.Unwrap(err)))
 	}
 	if !c.changed {
 		return nil
 	}
-	if err := s.audit.Append(c.entry(okResult)); err != nil {
-		return err
-	}
-	s.logged(c.ID)
-	return nil
+	return s.record(c, okResult)
 }

@@ -27,7 +27,7 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 		s.health(w)
 		return
 	}
-	c := &kms.Call{ID: kms.NewRequestID(), Source: sourceOf(r)}
+	c := &kms.Call{ID: kms.NewRequestID(), Source: r.RemoteAddr}
 	reply, err := s.call(c, w, r)
 	s.reply(w, c, reply, err)
 }
@@ -98,9 +98,6 @@ func signatureError(err error) *kms.Error {
 	return kms.NewError("InvalidSignatureException", "%v", err)
 }
 
-// sourceOf returns the address of who sent a request.
-func sourceOf(r *http.Request) string { return r.RemoteAddr }
-
 // hostOf returns an address without its port.
 func hostOf(source string) string {
 	if host, _, err := net.SplitHostPort(source); err == nil {
@@ -148,7 +145,7 @@ func (s *Server) health(w http.ResponseWriter) {
 
 // admin answers the requests of who administers the KMS on its machine, whom the socket has let in.
 func (s *Server) admin(w http.ResponseWriter, r *http.Request) {
-	c := &kms.Call{ID: kms.NewRequestID(), Source: sourceOf(r)}
+	c := &kms.Call{ID: kms.NewRequestID(), Source: r.RemoteAddr}
 	c.Caller = kms.Caller{ARN: LocalName(peerOf(r)), Local: true}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
