@@ -496,6 +496,13 @@ func (fo *folding) dropSegments(ctx context.Context) {
 	if err := f.dropFolded(ctx); err != nil {
 		f.logger.Warn("folded journal segments were not deleted; the next mount does", "cause", err)
 	}
+	if k, ok := f.store.(keeper); ok && f.rootKept.Load() {
+		var names []string
+		for _, s := range fo.old {
+			names = append(names, s.Name)
+		}
+		k.Unkeep(names)
+	}
 	for _, s := range fo.old {
 		if n, perr := blockcrypt.ParseName(s.Name); f.shared != nil && perr == nil && n.R.Tag() == f.term.Tag {
 			f.folded = append(f.folded, s.Name) // was published at its very length

@@ -115,6 +115,7 @@ type FS struct {
 	pinned   uint64          // last batch that was pinned as durable; guarded by rootMu
 
 	relief     singleflight.Group // what is done for operations that cannot go on without
+	rootKept   atomic.Bool        // here is the root that was written last, for Rescue
 	oldestWait atomic.Int64       // when the first of what waits to be published was committed; 0: nothing waits
 
 	replayed *journal.Result // of opening: what of the journal is shown

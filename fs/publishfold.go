@@ -94,7 +94,6 @@ const (
 	foldBytes    = 32 << 20
 	closingFold  = 256  // objects that an unmount writes at most
 	maxSegments  = 4096 // beyond this many live ones publishing waits for the fold
-	foldShare    = 8    // a fold comes at the latest when this part of what may lie here is published
 )
 
 // tooMuchPublished reports whether publishing is to wait for the fold that is at work.
@@ -108,15 +107,9 @@ func (f *FS) tooMuchPublished() bool {
 func (f *FS) muchPublished(size int64) bool {
 	f.commitMu.Lock()
 	defer f.commitMu.Unlock()
-	at := int64(foldBytes)
-	if b, ok := f.store.(bound); ok {
-		at = min(at, b.Bound()/foldShare)
-	}
-	return size > at || len(f.liveSegments()) >= foldSegments
+	k, ok := f.store.(keeper)
+	return size > foldBytes || len(f.liveSegments()) >= foldSegments || ok && k.KeptMuch()
 }
-
-// bound is a shared store in front of which only so many bytes may lie, with the segments that are kept here for two folds.
-type bound interface{ Bound() int64 }
 
 // closeShared publishes what waits, and folds if that is little; then the term is closed. foldMu is held.
 func (f *FS) closeShared(ctx context.Context) error {

@@ -44,6 +44,9 @@ const (
 
 	// keptShare is the part of the bound that what is kept may take from what waits: folds see to it that it is less.
 	keptShare = 2
+
+	// muchKept is the part of the bound from which on what is kept is much.
+	muchKept = 8
 )
 
 func newGauge(state *dir.Store, kept *kept, o Options) (*gauge, error) {
@@ -230,9 +233,6 @@ type Usage struct {
 	Writers           int       // who wait for room in the state
 	WaitSince         time.Time // since when; zero: nobody does
 }
-
-// Bound returns how much may lie in the state, and with what is kept, in bytes.
-func (s *Store) Bound() int64 { return s.gauge.limit }
 
 // Usage returns how much lies on this machine.
 func (s *Store) Usage() Usage {

@@ -258,6 +258,12 @@ func (s *Store) Keep(ctx context.Context, segments []string) error {
 	return nil
 }
 
+// KeptMuch reports whether what is kept is so much of what may lie here that a fold is to make it less.
+func (s *Store) KeptMuch() bool { return s.kept.bytes() > s.gauge.limit/muchKept }
+
+// Unkeep lets go of segments that are folded: nothing needs them with the root that was kept last.
+func (s *Store) Unkeep(segments []string) { s.kept.drop(segments) }
+
 // maxSegment bounds what is kept of one segment.
 const maxSegment = 64 << 20
 

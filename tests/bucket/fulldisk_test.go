@@ -185,3 +185,22 @@ func TestCacheDiskFull(t *testing.T) {
 	must(t, r.Unmount())
 	release()
 }
+
+// What is kept of what was published counts in --state-size, and folds make it less, so that nobody waits for ever, however many
+// small files are written.
+func TestStateBounded(t *testing.T) {
+	r := newRig(t)
+	must(t, r.Mount("--state-size", "32"))
+	data := make([]byte, 12<<10)
+	files := make(map[string][]byte)
+	for i := range 6000 {
+		name := fmt.Sprintf("file%d", i%500)
+		files[name] = append([]byte(fmt.Sprint(i)), data...)
+		must(t, os.WriteFile(filepath.Join(r.Point, name), files[name], 0o644))
+	}
+	r.sync()
+	until(t, r.Vault, "what is kept is little", func(st *shown) bool { return st.Bucket.State <= 32<<20/8 })
+	compare(t, r.Point, files)
+	must(t, r.Unmount())
+	must(t, r.Check())
+}
