@@ -47,6 +47,7 @@ var rules = [...]rule{
 	{"kms/policy", nil},
 	{"kms/audit", nil},
 	{"kms/server", []string{"kms", "kms/sigv4", "kms/audit"}},
+	{"kms/kmstest", []string{"kms..."}},
 	{"kms", []string{"kms/blob", "kms/store", "kms/policy", "kms/audit", "keystore/arena"}},
 	{"cmd", []string{"fs...", "keystore...", "remote...", "kms...", "blockcrypt"}},
 	{"tests", []string{"fs...", "keystore...", "remote...", "kms...", "blockcrypt"}},
