@@ -196,8 +196,8 @@ func (s *Service) Config() Config { return s.config }
 // Authority returns the certificate authority of the KMS.
 func (s *Service) Authority() *ca.Authority { return s.authority }
 
-// Healthy returns why no calls can be answered, or nil.
-func (s *Service) Healthy() error { return s.audit.Broken() }
+// Healthy returns why the last call could not be answered, as far as that lies with the service, or nil.
+func (s *Service) Healthy() error { return s.audit.Trouble() }
 
 // Secret returns what a request under an access key is signed with, and false if there is no such access key.
 func (s *Service) Secret(accessKey string) ([]byte, bool) {
