@@ -190,6 +190,17 @@ func (s *Service) Close() error {
 	return errors.Join(err, s.store.Close())
 }
 
+// Reseal has the root secret rest under another seal from now on, for a caller who administers the KMS on its machine, and has that in the log.
+func (s *Service) Reseal(ctx context.Context, c *Call, sealer store.Sealer) error {
+	c.Action, c.at, c.subject = "Reseal", s.now(), sealer.Kind()
+	s.change.Lock()
+	defer s.change.Unlock()
+	if err := s.store.Reseal(ctx, sealer); err != nil {
+		return err
+	}
+	return s.record(c, okResult)
+}
+
 // Config returns what the KMS calls itself.
 func (s *Service) Config() Config { return s.config }
 

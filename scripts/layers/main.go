@@ -59,7 +59,7 @@ var outside = map[string][]string{
 	"github.com/minio/minio-go/": {"remote/s3", "tests/bench"},
 	"github.com/spf13/":          {"cmd"},
 	"go.etcd.io/bbolt":           {"kms/store"},
-	"github.com/aws/":            {"tests/bench"},
+	"github.com/aws/":            {"tests"},
 	"golang.org/x/crypto/":       {"keystore", "blockcrypt"},
 }
 
