@@ -124,12 +124,3 @@ func putJSON(tx *store.Tx, table, name string, v any) error {
 	defer clear(b)
 	return tx.Put(table, name, b)
 }
-
-// Reseal has the keys of the KMS in dir, which must not be in use, rest under another secret from now on.
-func Reseal(ctx context.Context, dir string, old, next store.Sealer) error {
-	s, err := store.Open(ctx, StorePath(dir), old)
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.Reseal(ctx, next), s.Close())
-}
