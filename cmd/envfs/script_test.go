@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"poke": poke,
 			"mode": mode,
 			"dial": dial,
+			"port": port,
 		},
 	})
 }
@@ -55,6 +56,15 @@ func detachBelow(t *testing.T, dir string) {
 			}
 		}
 	}
+}
+
+// port sets a variable to a port of 127.0.0.1 at which nobody listens: port NAME.
+func port(ts *testscript.TestScript, neg bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, number, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(errors.Join(err, l.Close()))
+	ts.Setenv(args[0], number)
 }
 
 // code runs a program that must exit with the given code: code 10 envfs mount ...
