@@ -3,6 +3,7 @@ SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS   += --no-builtin-rules
 PREFIX      ?= /usr/local
+SBINDIR     ?= /sbin
 FUZZTIME    ?= 30s
 TESTFLAGS   ?=
 
@@ -14,9 +15,11 @@ help: ## show this
 build: ## build bin/envfs
 	@go build -trimpath -o bin/envfs ./cmd/envfs
 
-install: build ## install bin/envfs and the unit of the KMS below PREFIX (/usr/local)
+install: build ## install bin/envfs, mount(8)'s helper and the units for systemd below PREFIX (/usr/local)
 	install -D -m 0755 bin/envfs $(DESTDIR)$(PREFIX)/bin/envfs
-	install -D -m 0644 systemd/envfs-kms.service $(DESTDIR)$(PREFIX)/lib/systemd/system/envfs-kms.service
+	install -d $(DESTDIR)$(SBINDIR)
+	ln -sf $(PREFIX)/bin/envfs $(DESTDIR)$(SBINDIR)/mount.envfs
+	for unit in envfs-kms.service envfs@.service; do install -D -m 0644 systemd/$$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
 
 deps: ## install what demo and tests need and is missing
 	@scripts/deps.sh

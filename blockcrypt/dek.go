@@ -15,13 +15,13 @@ func (v Vault) NewDEK(rnd io.Reader, kek []byte, epoch uint32, file ID, number u
 	if _, err = io.ReadFull(rnd, dek[:]); err != nil {
 		return dek, w, fmt.Errorf("draw a data key: %w", err)
 	}
-	w, err = v.WrapDEK(rnd, kek, epoch, file, number, &dek)
+	w, err = v.WrapDEK(rnd, kek, epoch, file, number, epoch, &dek)
 	return dek, w, err
 }
 
-// WrapDEK wraps the file's data key of that number under kek, the KEK of epoch.
-func (v Vault) WrapDEK(rnd io.Reader, kek []byte, epoch uint32, file ID, number uint32, dek *[32]byte) (WrappedDEK, error) {
-	w := WrappedDEK{Number: number, Epoch: epoch}
+// WrapDEK wraps the file's data key of that number, which was made in the key epoch born, under kek, the KEK of epoch.
+func (v Vault) WrapDEK(rnd io.Reader, kek []byte, epoch uint32, file ID, number, born uint32, dek *[32]byte) (WrappedDEK, error) {
+	w := WrappedDEK{Number: number, Born: born, Epoch: epoch}
 	err := v.wrapDEK(rnd, kek, file, &w, dek)
 	if err != nil {
 		return WrappedDEK{}, fmt.Errorf("wrap data key %d of file %s: %w", number, file, err)
@@ -80,13 +80,23 @@ func (v Vault) unwrapDEK(keks KEKs, file ID, w *WrappedDEK, dek *[32]byte) error
 	return nil
 }
 
+// RewrapDEK wraps the data key in w anew, under the newest KEK of a vault. It stays the same key, made when it was.
+func (v Vault) RewrapDEK(rnd io.Reader, keks KEKs, kek []byte, epoch uint32, file ID, w WrappedDEK) (WrappedDEK, error) {
+	dek, err := v.UnwrapDEK(keks, file, w)
+	if err != nil {
+		return WrappedDEK{}, err
+	}
+	defer clear(dek[:])
+	return v.WrapDEK(rnd, kek, epoch, file, w.Number, w.Born, &dek)
+}
+
 func (v Vault) dekSealer(kek []byte, file ID, w *WrappedDEK) (sealer, error) {
 	return newSealer(Derive(kek, nil, KeySize, "dek",
 		[]byte{byte(v.Suite)}, v.ID[:], v.Domain[:], U32(w.Epoch), file[:], U32(w.Number)))
 }
 
 func (v Vault) dekAAD(file ID, w *WrappedDEK) []byte {
-	return Context("dek", v.ID[:], v.Domain[:], U32(w.Epoch), file[:], U32(w.Number))
+	return Context("dek", v.ID[:], v.Domain[:], U32(w.Epoch), file[:], U32(w.Number), U32(w.Born))
 }
 
 // commitment binds a data key to its file and number, so that no ciphertext opens under two data keys.

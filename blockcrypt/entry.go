@@ -80,6 +80,7 @@ type Entry struct {
 // WrappedDEK is one data key of a file, wrapped under the KEK of an epoch.
 type WrappedDEK struct {
 	Number uint32   // 1, 2, ... ; extents and inline bytes name theirs
+	Born   uint32   // key epoch in which it was made: whoever held a slot then may know it
 	Epoch  uint32   // key epoch of the KEK
 	Commit [32]byte // DEK commitment
 	Wrap   []byte   // nonce || ciphertext || tag

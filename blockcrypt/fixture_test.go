@@ -121,6 +121,7 @@ func testRoot() *Root {
 		Last:        SegmentRef{testName(KindSegment), 4096, Hash{5}},
 		Predecessor: ObjRef{testName(KindOldRoot), Hash{6}},
 		Identity:    []byte("identity"), LastFold: 6, Purged: 2, Bytes: 1 << 40, Objects: 1000,
+		Epochs: []EpochStart{{1, 0, testTime(1)}, {2, 5, testTime(2)}},
 	}
 	for i, name := range []string{DirTop, DirLinks, DirNameless} {
 		r.Dirs[i] = testDirEntry(name)

@@ -10,8 +10,9 @@ import (
 // MaxDEKs is the largest number of data keys that a header holds.
 const MaxDEKs = 64
 
-// wrappedSize is the length of one wrapped data key in a header's prefix in bytes: number, epoch, commitment, wrap.
-const wrappedSize = 4 + 4 + 32 + WrapSize
+// wrappedSize is the length of one wrapped data key in a header's prefix in bytes: number, epoch in which it was made, epoch
+// of the KEK, commitment, wrap.
+const wrappedSize = 4 + 4 + 4 + 32 + WrapSize
 
 // SealHeader seals a file's header that will lie under name. kek is the KEK of epoch; deks are the file's data keys, in
 // order of their numbers; inline is the sealed records of the inline blocks, one after the other, of the plaintext
@@ -76,6 +77,7 @@ func (v Vault) headerPrefix(epoch uint32, file ID, deks []WrappedDEK, padded int
 		}
 		last = w.Number
 		p = binary.BigEndian.AppendUint32(p, w.Number)
+		p = binary.BigEndian.AppendUint32(p, w.Born)
 		p = binary.BigEndian.AppendUint32(p, w.Epoch)
 		p = append(append(p, w.Commit[:]...), w.Wrap...)
 	}
@@ -143,9 +145,10 @@ func parseWrapped(p []byte) ([]WrappedDEK, error) {
 	for ; len(p) > 0; p, wraps = p[wrappedSize:], wraps[wrappedSize:] {
 		w := WrappedDEK{
 			Number: binary.BigEndian.Uint32(p),
-			Epoch:  binary.BigEndian.Uint32(p[4:]),
-			Commit: [32]byte(p[8:40]),
-			Wrap:   wraps[40:wrappedSize:wrappedSize],
+			Born:   binary.BigEndian.Uint32(p[4:]),
+			Epoch:  binary.BigEndian.Uint32(p[8:]),
+			Commit: [32]byte(p[12:44]),
+			Wrap:   wraps[44:wrappedSize:wrappedSize],
 		}
 		if w.Number <= last {
 			return nil, damaged("data keys not in order")

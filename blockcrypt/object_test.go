@@ -73,7 +73,7 @@ func TestDEK(t *testing.T) {
 	if err != nil || got != dek {
 		t.Fatalf("got another key, %v", err)
 	}
-	again, err := testVault.WrapDEK(testRand(2), testKEKs[2], 2, testFile, 3, &dek)
+	again, err := testVault.WrapDEK(testRand(2), testKEKs[2], 2, testFile, 3, w.Born, &dek)
 	if err != nil || again.Commit != w.Commit || again.Epoch != 2 {
 		t.Fatalf("rewrapped: %+v, %v", again, err)
 	}
@@ -231,7 +231,7 @@ func TestRoot(t *testing.T) {
 		_, err := testVault.OpenRoot(testKEKs, b)
 		return err
 	})
-	bare := &Root{RootPrefix: want.RootPrefix, Dirs: want.Dirs}
+	bare := &Root{RootPrefix: want.RootPrefix, Dirs: want.Dirs, Epochs: []EpochStart{{Epoch: 2}}}
 	bare.FirstSegment, bare.Seq = "", 8
 	if data, err = testVault.SealRoot(testRand(8), testKEKs[2], bare); err != nil {
 		t.Fatal(err)
@@ -250,6 +250,10 @@ func TestRootRefused(t *testing.T) {
 		"last":        func(r *Root) { r.Last.Name = "folds/1" },
 		"predecessor": func(r *Root) { r.Predecessor.Name = "root" },
 		"terms":       func(r *Root) { r.Terms = make([]Term, MaxRootTerms+1) },
+		"no epochs":   func(r *Root) { r.Epochs = nil },
+		"epochs":      func(r *Root) { r.Epochs = []EpochStart{{Epoch: 2}, {Epoch: 1, Fold: 5}} },
+		"folds":       func(r *Root) { r.Epochs = []EpochStart{{Epoch: 1, Fold: 6}, {Epoch: 2, Fold: 5}} },
+		"newest":      func(r *Root) { r.Epochs = []EpochStart{{Epoch: 1}} },
 		"identity":    func(r *Root) { r.Identity = make([]byte, maxIdentity+1) },
 		"too long": func(r *Root) {
 			for len(r.Terms) < MaxRootTerms {

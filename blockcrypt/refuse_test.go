@@ -115,7 +115,7 @@ func TestNoRandomness(t *testing.T) {
 	_, err1 := testVault.SealObject(empty, testKEKs[2], 2, KindIndex, testName(KindIndex), nil)
 	_, err2 := testVault.SealRoot(empty, testKEKs[2], testRoot())
 	_, _, err3 := testVault.NewDEK(empty, testKEKs[2], 2, testFile, 1)
-	_, err4 := testVault.WrapDEK(empty, testKEKs[2], 2, testFile, 1, new([32]byte))
+	_, err4 := testVault.WrapDEK(empty, testKEKs[2], 2, testFile, 1, 2, new([32]byte))
 	_, err5 := testVault.SealHeader(empty, testKEKs[2], 2, testName(KindHeader), testFile, nil, &Header{Entry: testEntry("a")}, nil)
 	_, _, _, err6 := segmentCipher(t).SealBatch(nil, empty, testPos, nil, nil)
 	for i, err := range []error{err1, err2, err3, err4, err5, err6} {

@@ -1,6 +1,7 @@
 package blockcrypt
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -82,7 +83,21 @@ type Root struct {
 	Purged      uint64 // all that died up to this fold is deleted
 	Bytes       uint64 // total length of live objects
 	Objects     uint64 // number of live objects
+
+	// Epochs says with which fold each key epoch began, rising; at most MaxRootEpochs, of which the newest is RootPrefix.Epoch.
+	Epochs []EpochStart
 }
+
+// EpochStart is a key epoch and the first fold of its time: what was born by that fold or later, and before the next epoch's,
+// is sealed under it.
+type EpochStart struct {
+	Epoch uint32
+	Fold  uint64
+	Began Time
+}
+
+// MaxRootEpochs is how many key epochs a root remembers the beginnings of.
+const MaxRootEpochs = 64
 
 // SealRoot returns the root object. kek is the KEK of r.Epoch. The result is at most MaxRoot bytes; a root that would be
 // longer is an error.
@@ -101,6 +116,9 @@ func (v Vault) sealRoot(rnd io.Reader, kek []byte, r *Root) ([]byte, error) {
 	body, err := encodeRoot(r)
 	if err != nil {
 		return nil, err
+	}
+	if !r.newestBegan() {
+		return nil, errors.New("the newest key epoch has no beginning")
 	}
 	prefix, err := v.appendRootPrefix(nil, &r.RootPrefix, paddedLen(len(body)))
 	if err != nil {
@@ -159,8 +177,17 @@ func (v Vault) openRoot(keks KEKs, data []byte, r *Root) error {
 		return err
 	}
 	r.RootPrefix = p
-	return decodeRoot(body, r)
+	if err := decodeRoot(body, r); err != nil {
+		return err
+	}
+	if !r.newestBegan() {
+		return damaged("beginnings of key epochs")
+	}
+	return nil
 }
+
+// newestBegan reports whether the last beginning of a key epoch is that of the root's own.
+func (r *Root) newestBegan() bool { return r.Epochs[len(r.Epochs)-1].Epoch == r.Epoch }
 
 // ParseRootPrefix returns what a root tells without a key; nothing of it is authenticated.
 func ParseRootPrefix(data []byte) (RootPrefix, error) {

@@ -86,7 +86,7 @@ func parseRootPrefix(data []byte) (p RootPrefix, suite Suite, size, padded int, 
 const (
 	maxHost     = 255
 	maxIdentity = 1024
-	rootItems   = 14
+	rootItems   = 15
 	termItems   = 12
 )
 
@@ -109,7 +109,12 @@ func encodeRoot(r *Root) ([]byte, error) {
 	b = appendBytes(appendObjRef(b, &r.Predecessor), r.Identity)
 	b = appendUint(appendUint(b, r.LastFold), r.Purged)
 	b = appendUint(appendUint(b, r.Bytes), r.Objects)
-	return appendArray(b, 0), nil // room for snapshots and domains
+	b = appendArray(b, 0) // room for snapshots and domains
+	b = appendArray(b, len(r.Epochs))
+	for _, e := range r.Epochs {
+		b = appendTime(appendUint(appendUint(appendArray(b, 3), uint64(e.Epoch)), e.Fold), e.Began)
+	}
+	return b, nil
 }
 
 func (r *Root) check() error {
@@ -121,6 +126,9 @@ func (r *Root) check() error {
 		if len(t.Host) > maxHost || len(t.User) > maxHost || t.Began.Nsec > 999_999_999 {
 			return fmt.Errorf("term %d: host, user or time", t.Number)
 		}
+	}
+	if err := checkEpochs(r.Epochs); err != nil {
+		return err
 	}
 	for i, name := range [...]string{DirTop, DirLinks, DirNameless} {
 		e := &r.Dirs[i]
@@ -141,6 +149,25 @@ func (r *Root) check() error {
 	}
 	if !r.Predecessor.IsZero() {
 		return checkName(r.Predecessor.Name, KindOldRoot)
+	}
+	return nil
+}
+
+// checkEpochs checks that epochs rise.
+func checkEpochs(starts []EpochStart) error {
+	if len(starts) == 0 || len(starts) > MaxRootEpochs {
+		return errors.New("none or too many beginnings of key epochs")
+	}
+	for i := range starts {
+		if starts[i].Began.Nsec > 999_999_999 {
+			return errors.New("time of a key epoch")
+		}
+		if i == 0 {
+			continue
+		}
+		if starts[i].Epoch <= starts[i-1].Epoch || starts[i].Fold < starts[i-1].Fold {
+			return errors.New("key epochs do not rise")
+		}
 	}
 	return nil
 }
@@ -218,6 +245,10 @@ func decodeRoot(body []byte, r *Root) error {
 	r.Bytes = d.uint64()
 	r.Objects = d.uint64()
 	d.tuple(0)
+	for n := d.array(MaxRootEpochs); n > 0 && d.err == nil; n-- {
+		d.tuple(3)
+		r.Epochs = append(r.Epochs, EpochStart{Epoch: d.uint32(), Fold: d.uint64(), Began: d.time()})
+	}
 	if err := d.end(); err != nil {
 		return err
 	}

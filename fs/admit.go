@@ -21,10 +21,10 @@ func (f *FS) operate(ctx context.Context, u urgency, fn func() error) error {
 			return err
 		}
 	}
-	ctx = context.WithoutCancel(ctx)
 	if err := f.throttle(ctx); err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx)
 	if err := f.flushAll(ctx); err != nil && !(u == freeing && isFull(err)) {
 		return err
 	}
@@ -36,7 +36,7 @@ func (f *FS) change(ctx context.Context, fn func() error) error {
 	return f.operate(ctx, ordinary, fn)
 }
 
-// throttle has operations wait for a fold when there is too much to fold.
+// throttle has operations wait for a fold when there is too much to fold, or until ctx ends.
 func (f *FS) throttle(ctx context.Context) error {
 	if err := f.writable(); err != nil {
 		return err
@@ -55,7 +55,7 @@ func (f *FS) throttle(ctx context.Context) error {
 	if !beyond(2) {
 		return nil
 	}
-	if err := f.flushAll(ctx); err != nil && !isFull(err) {
+	if err := f.flushAll(context.WithoutCancel(ctx)); err != nil && !isFull(err) {
 		return err
 	}
 	err := f.relieve(ctx, "fold", func(ctx context.Context) error { return f.foldIf(ctx, func() bool { return beyond(2) }) })

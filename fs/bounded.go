@@ -22,7 +22,7 @@ func (f *FS) waitTurn(ctx context.Context, n int) error {
 func (f *FS) relieve(ctx context.Context, name string, work func(context.Context) error) error {
 	b, ok := f.shared.(remote.Bounded)
 	if !ok {
-		return work(ctx)
+		return work(context.WithoutCancel(ctx))
 	}
 	done := make(chan error, 1)
 	result := f.relief.DoChan(name, func() (any, error) { return nil, work(context.WithoutCancel(ctx)) })

@@ -181,6 +181,9 @@ func (h *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 	if err := f.waitTurn(ctx, len(p)); err != nil {
 		return 0, err
 	}
+	if err := f.throttle(ctx); err != nil {
+		return 0, err
+	}
 	ctx = context.WithoutCancel(ctx)
 	if killPriv {
 		if err := f.dropPriv(ctx, c.ino); err != nil {
@@ -189,9 +192,6 @@ func (h *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 	}
 	if len(p) == 0 {
 		return 0, nil
-	}
-	if err := f.throttle(ctx); err != nil {
-		return 0, err
 	}
 	if err := f.admit(ctx, len(p), ordinary); err != nil {
 		return 0, err

@@ -383,7 +383,7 @@ func (f *FS) logFile(d journal.Delta) {
 	f.log(d)
 }
 
-// renewKey gives the file a new data key if its newest one is wrapped under an older key epoch than the newest: who was
+// renewKey gives the file a new data key if its newest one was made in an older key epoch than the newest: who was
 // removed from the vault since may know that one, and shall not read what is written from now on.
 func (c *content) renewKey(ctx context.Context, u urgency) error {
 	f := c.fs
@@ -400,9 +400,15 @@ func (c *content) renewKey(ctx context.Context, u urgency) error {
 		}
 		return err
 	})
-	if err != nil || last.Epoch >= epoch {
+	if err != nil || last.Born >= epoch {
 		return err
 	}
+	return c.addKey(ctx, u, last)
+}
+
+// addKey gives the file a new data key after its last one.
+func (c *content) addKey(ctx context.Context, u urgency, last blockcrypt.WrappedDEK) error {
+	f := c.fs
 	key, err := f.newDEK(c.id, last.Number+1)
 	if err != nil {
 		return err

@@ -46,6 +46,7 @@ type folding struct {
 	runs    []blockcrypt.ObjRef
 	records []string // fold records that were stored
 	sparse  []foundSparse
+	renew   *renewal          // nil: the fold renews nothing
 	sending map[string]uint64 // extents of the new tree that were not published before, with their lengths
 }
 
@@ -78,6 +79,11 @@ func (f *FS) foldIf(ctx context.Context, wanted func() bool) error {
 }
 
 func (f *FS) foldLocked(ctx context.Context, closing bool) error {
+	return f.foldAnd(ctx, closing, nil)
+}
+
+// foldAnd folds, and renews if renew is not nil. foldMu is held.
+func (f *FS) foldAnd(ctx context.Context, closing bool, renew *renewal) error {
 	if err := f.stoppedBy(); err != nil {
 		return err
 	}
@@ -86,7 +92,7 @@ func (f *FS) foldLocked(ctx context.Context, closing bool) error {
 	}
 	f.giveBack(ctx, false)
 	whole := context.WithoutCancel(ctx) // of steps that are not to be broken off: memory would no longer fit the store
-	fo, err := f.freeze(whole)
+	fo, err := f.freeze(whole, renew)
 	if err != nil {
 		return err
 	}
@@ -166,7 +172,7 @@ func (f *FS) closeTerm(r *blockcrypt.Root) {
 
 // freeze makes the active layer the frozen one, and the journal begin a new segment. It returns nil if there is nothing
 // to fold.
-func (f *FS) freeze(ctx context.Context) (*folding, error) {
+func (f *FS) freeze(ctx context.Context, renew *renewal) (*folding, error) {
 	epoch := f.keyring().Newest()
 	kek, err := f.keyring().KEK(epoch)
 	if err != nil {
@@ -181,7 +187,7 @@ func (f *FS) freeze(ctx context.Context) (*folding, error) {
 	f.mu.Lock()
 	empty := f.active.empty()
 	f.mu.Unlock()
-	if empty {
+	if empty && renew == nil {
 		return nil, nil
 	}
 	if err := f.handOver(ctx, f.journal.Prepare); err != nil {
@@ -189,7 +195,7 @@ func (f *FS) freeze(ctx context.Context) (*folding, error) {
 	}
 	f.mu.Lock()
 	taken := f.take()
-	fo := &folding{f: f, number: f.nextFold, r: r, epoch: epoch, kek: kek, layer: f.active, heads: make(map[blockcrypt.ID]head)}
+	fo := &folding{f: f, number: f.nextFold, r: r, epoch: epoch, kek: kek, layer: f.active, renew: renew, heads: make(map[blockcrypt.ID]head)}
 	f.setLayers(newLayer(), f.active)
 	f.layerNo++
 	f.nextFold++
@@ -226,7 +232,11 @@ func (fo *folding) write(ctx context.Context, closing bool) (func(*blockcrypt.Ro
 	f.mu.Unlock()
 	for i := range dirs {
 		e, known := fo.layer.get(f.super.id, uint64(i), dirs[i].Name)
-		if !known || e == nil {
+		switch {
+		case known && e != nil:
+		case fo.renew.touches(dirs[i].ID):
+			e = &dirs[i]
+		default:
 			continue // nothing below it has changed
 		}
 		next := *e
@@ -306,37 +316,53 @@ func (fo *folding) setHead(id blockcrypt.ID, h head) {
 	fo.order = append(fo.order, id)
 }
 
-// put seals an object of the new tree and stores it.
-func (fo *folding) put(ctx context.Context, n blockcrypt.Name, body []byte) (blockcrypt.PageRef, error) {
+// seal seals an object of the new tree, and returns its name.
+func (fo *folding) seal(n blockcrypt.Name, body []byte) (blockcrypt.Name, []byte, error) {
 	f := fo.f
 	n.Seq, n.R = fo.number, fo.r
 	if n.Kind != blockcrypt.KindIndex {
 		if _, err := io.ReadFull(f.rand, n.Extra[:]); err != nil {
-			return blockcrypt.PageRef{}, fmt.Errorf("draw an object's name: %w", err)
+			return n, nil, fmt.Errorf("draw an object's name: %w", err)
 		}
 	}
-	name := n.String()
-	data, err := f.vault.SealObject(f.rand, fo.kek, fo.epoch, n.Kind, name, body)
+	data, err := f.vault.SealObject(f.rand, fo.kek, fo.epoch, n.Kind, n.String(), body)
 	if err != nil {
-		return blockcrypt.PageRef{}, fmt.Errorf("seal %s: %w", name, err)
+		return n, nil, fmt.Errorf("seal %s: %w", n.String(), err)
 	}
-	hash, err := fo.store(ctx, name, data)
+	return n, data, nil
+}
+
+// put seals an object of the new tree and stores it.
+func (fo *folding) put(ctx context.Context, n blockcrypt.Name, body []byte) (blockcrypt.PageRef, error) {
+	n, data, err := fo.seal(n, body)
+	if err != nil {
+		return blockcrypt.PageRef{}, err
+	}
+	hash, err := fo.store(ctx, n.String(), data)
 	return blockcrypt.PageRef{Ver: blockcrypt.Version{Birth: fo.number, R: fo.r}, Extra: n.Extra, Hash: hash}, err
 }
 
 // store stores an object whole, and notes its birth.
 func (fo *folding) store(ctx context.Context, name string, data []byte) (blockcrypt.Hash, error) {
+	hash, born, err := fo.putObject(ctx, name, data)
+	if err == nil {
+		fo.born = append(fo.born, born)
+	}
+	return hash, err
+}
+
+// putObject stores an object of the new tree, and returns its hash and what a fold record says of it. It may run beside
+// others of its kind.
+func (fo *folding) putObject(ctx context.Context, name string, data []byte) (blockcrypt.Hash, blockcrypt.Born, error) {
 	put := fo.f.store.Put
 	if fo.f.shared != nil {
 		put = fo.f.shared.PutLater
 	}
 	if err := put(ctx, name, data); err != nil {
-		return blockcrypt.Hash{}, fmt.Errorf("store %s: %w", name, err)
+		return blockcrypt.Hash{}, blockcrypt.Born{}, fmt.Errorf("store %s: %w", name, err)
 	}
 	hash := blockcrypt.Sum(data)
-	fo.born = append(fo.born, blockcrypt.Born{Name: name, Length: uint64(len(data)),
-		CRC32C: crc32.Checksum(data, castagnoli), Hash: hash})
-	return hash, nil
+	return hash, blockcrypt.Born{Name: name, Length: uint64(len(data)), CRC32C: crc32.Checksum(data, castagnoli), Hash: hash}, nil
 }
 
 // bury notes that an object is not part of the new tree.
@@ -377,11 +403,14 @@ func (f *FS) sizeOf(ctx context.Context, name string) uint64 {
 }
 
 // object returns a decoded object of the base.
-func (fo *folding) object(ctx context.Context, m *miss) (any, error) {
-	if v := fo.f.cache.get(m.hash); v != nil {
+func (fo *folding) object(ctx context.Context, m *miss) (any, error) { return fo.f.object(ctx, m) }
+
+// object returns a decoded object, without keeping it.
+func (f *FS) object(ctx context.Context, m *miss) (any, error) {
+	if v := f.cache.get(m.hash); v != nil {
 		return v, nil
 	}
-	v, _, err := fo.f.fetch(ctx, m, m.name())
+	v, _, err := f.fetch(ctx, m, m.name())
 	if err != nil {
 		if errors.Is(err, remote.ErrNotExist) {
 			err = missingIsDamage(err)
@@ -466,6 +495,13 @@ func (fo *folding) dropSegments(ctx context.Context) {
 	f := fo.f
 	if err := f.dropFolded(ctx); err != nil {
 		f.logger.Warn("folded journal segments were not deleted; the next mount does", "cause", err)
+	}
+	if k, ok := f.store.(keeper); ok && f.rootKept.Load() {
+		var names []string
+		for _, s := range fo.old {
+			names = append(names, s.Name)
+		}
+		k.Unkeep(names)
 	}
 	for _, s := range fo.old {
 		if n, perr := blockcrypt.ParseName(s.Name); f.shared != nil && perr == nil && n.R.Tag() == f.term.Tag {

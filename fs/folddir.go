@@ -19,7 +19,7 @@ const (
 func (fo *folding) foldDir(ctx context.Context, e *blockcrypt.Entry) error {
 	dd := fo.layer.dirs[e.ID]
 	apart := xattrSize(e.Xattrs) > blockcrypt.MaxInlineXattrs
-	if dd == nil && !apart {
+	if dd == nil && !apart && !fo.renew.touches(e.ID) {
 		return nil
 	}
 	var base blockcrypt.Index
@@ -37,6 +37,11 @@ func (fo *folding) foldDir(ctx context.Context, e *blockcrypt.Entry) error {
 	changed, err := fo.children(ctx, e, dd)
 	if err != nil {
 		return err
+	}
+	if fo.renew.touches(e.ID) {
+		if changed, err = fo.renewBelow(ctx, e.ID, &base, changed); err != nil {
+			return err
+		}
 	}
 	next := blockcrypt.Index{Salt: e.Salt}
 	if e.Apart != 0 {
@@ -132,7 +137,7 @@ func (fo *folding) mergeNames(ctx context.Context, id blockcrypt.ID, base, next 
 		}
 		mine := changed[:n]
 		changed = changed[n:]
-		if len(mine) == 0 {
+		if len(mine) == 0 && !(fo.renew.touches(id) && fo.renew.old(s.Ref.Ver)) {
 			next.Shards = append(next.Shards, s)
 			total += int(s.Names)
 			continue
@@ -173,7 +178,12 @@ func (fo *folding) retract(id blockcrypt.ID, ref blockcrypt.PageRef) {
 }
 
 func (fo *folding) shardNames(ctx context.Context, id blockcrypt.ID, ref blockcrypt.PageRef) ([]blockcrypt.Entry, error) {
-	v, err := fo.object(ctx, pageMiss(blockcrypt.KindShard, id, ref))
+	return fo.f.shardNames(ctx, id, ref)
+}
+
+// shardNames returns the entries of a shard.
+func (f *FS) shardNames(ctx context.Context, id blockcrypt.ID, ref blockcrypt.PageRef) ([]blockcrypt.Entry, error) {
+	v, err := f.object(ctx, pageMiss(blockcrypt.KindShard, id, ref))
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,9 @@ func (fo *folding) foldFile(ctx context.Context, parent blockcrypt.ID, e *blockc
 		return fmt.Errorf("%s: %w: no data key", label(e.ID), ErrDamaged)
 	}
 	next, err := ff.content(ctx)
+	if err == nil {
+		ff.keys, err = fo.rewrap(e.ID, ff.keys)
+	}
 	if err != nil {
 		return fmt.Errorf("fold %s: %w", label(e.ID), err)
 	}

@@ -24,19 +24,31 @@ type given struct {
 
 // attempt runs step, which folds what a name stands for. If damage keeps it from that the name is given up.
 func (fo *folding) attempt(in blockcrypt.ID, item dirent, step func() error) (up bool, err error) {
-	born, dead, sparse, names, heads, made := len(fo.born), len(fo.dead), len(fo.sparse), len(fo.given), len(fo.order), len(fo.made)
+	m, names := fo.mark(), len(fo.given)
 	if err = step(); !harms(err) {
 		return false, err
 	}
-	fo.waste = append(fo.waste, fo.ownBorn(fo.born[born:])...)
-	fo.waste = append(fo.waste, fo.made[made:]...)
-	for _, id := range fo.order[heads:] {
-		delete(fo.heads, id)
-	}
-	fo.born, fo.dead, fo.sparse = fo.born[:born], fo.dead[:dead], fo.sparse[:sparse]
-	fo.order, fo.made = fo.order[:heads], fo.made[:made]
+	fo.takeBack(m)
 	fo.given = append(fo.given[:names], given{in, item, err}) // in place of what was given up below it
 	return true, nil
+}
+
+// mark is how far a fold has come.
+type mark struct{ born, dead, sparse, heads, made int }
+
+func (fo *folding) mark() mark {
+	return mark{len(fo.born), len(fo.dead), len(fo.sparse), len(fo.order), len(fo.made)}
+}
+
+// takeBack makes what the fold has done since m count for nothing.
+func (fo *folding) takeBack(m mark) {
+	fo.waste = append(fo.waste, fo.ownBorn(fo.born[m.born:])...)
+	fo.waste = append(fo.waste, fo.made[m.made:]...)
+	for _, id := range fo.order[m.heads:] {
+		delete(fo.heads, id)
+	}
+	fo.born, fo.dead, fo.sparse = fo.born[:m.born], fo.dead[:m.dead], fo.sparse[:m.sparse]
+	fo.order, fo.made = fo.order[:m.heads], fo.made[:m.made]
 }
 
 // ownBorn returns the names of those objects that the fold itself has written; extents that the journal names are not.

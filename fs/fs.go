@@ -64,6 +64,7 @@ type Limits struct {
 	Dirty  int64         // bytes written that wait in memory
 	Grace  time.Duration // how long superseded objects are kept
 	Extent int           // blocks of an extent
+	Renew  int           // files that one fold of Rewrap writes anew
 }
 
 func (l *Limits) setDefaults() {
@@ -81,6 +82,9 @@ func (l *Limits) setDefaults() {
 	}
 	if l.Extent == 0 {
 		l.Extent = 4096
+	}
+	if l.Renew == 0 {
+		l.Renew = 16_384
 	}
 }
 
@@ -111,6 +115,7 @@ type FS struct {
 	pinned   uint64          // last batch that was pinned as durable; guarded by rootMu
 
 	relief     singleflight.Group // what is done for operations that cannot go on without
+	rootKept   atomic.Bool        // here is the root that was written last, for Rescue
 	oldestWait atomic.Int64       // when the first of what waits to be published was committed; 0: nothing waits
 
 	replayed *journal.Result // of opening: what of the journal is shown

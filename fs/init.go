@@ -47,6 +47,7 @@ func Init(ctx context.Context, store remote.Local, keys *keystore.Vault, o InitO
 	root := &blockcrypt.Root{Terms: []blockcrypt.Term{f.term}}
 	root.Time = f.now()
 	root.Epoch = keys.Newest()
+	root.Epochs = []blockcrypt.EpochStart{{Epoch: root.Epoch, Began: root.Time}}
 	for i, name := range superNames {
 		if err := f.initDir(root, i, name, o.Owner); err != nil {
 			return err

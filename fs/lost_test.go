@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -219,6 +220,46 @@ func TestRescueSeveralNames(t *testing.T) {
 	if res.Files != 1 || tree["d/one"] != want["/d/one"] || tree["e/two"] != want["/e/two"] {
 		t.Errorf("%+v: %q, want %q", res, tree, want)
 	}
+	a.close()
+}
+
+// A file that got another name in one directory comes back under all, also those in directories in which nothing was done, as
+// one file; a second rescue adds nothing.
+func TestRescueOtherNames(t *testing.T) {
+	ctx := t.Context()
+	link := func(a *machine, from, to, name string) {
+		file, _, err := a.fs.Lookup(ctx, a.at(from), "one")
+		must(t, err)
+		_, _, err = a.fs.Link(ctx, file, a.at(to), name)
+		must(t, err)
+		a.fs.Forget(file, 1)
+	}
+	a, lost, want := lose(t, func(a *machine) {
+		for _, dir := range []string{"c", "d", "e", "f"} {
+			a.rig().mkdir(dir)
+		}
+		a.write("d/one", pattern(100, 1))
+		link(a, "d", "c", "zero")
+		link(a, "d", "e", "two")
+		a.write("f/other", pattern(100, 3))
+		must(t, a.fs.Fold(ctx))
+	}, func(a *machine) {
+		link(a, "d", "d", "more")
+	}, nil)
+	res, tree, err := a.rescued(lost)
+	must(t, err)
+	names := []string{"c/zero", "d/one", "d/more", "e/two"}
+	for _, name := range names {
+		if tree[name] != want["/"+name] || !strings.HasPrefix(tree[name], "4 names") {
+			t.Errorf("%s came back as %q, was %q", name, tree[name], want["/"+name])
+		}
+	}
+	if res.Files != 1 || len(tree) != len(names)+3 {
+		t.Errorf("%+v: %q", res, tree)
+	}
+	_, again, err := a.rescued(lost)
+	must(t, err)
+	sameTree(t, "again", again, tree)
 	a.close()
 }
 

@@ -19,12 +19,20 @@ type keeper interface {
 	// Keep keeps these published segments, and no others.
 	Keep(ctx context.Context, segments []string) error
 	KeepRoot(data []byte) error
+
+	// Unkeep lets go of segments that the root which was kept last has folded.
+	Unkeep(segments []string)
+
+	// KeptMuch reports whether what is kept takes so much space that a fold is to make it less.
+	KeptMuch() bool
 }
 
 // keepHere keeps a root that was written.
 func (f *FS) keepHere(root []byte) {
 	if k, ok := f.store.(keeper); ok {
-		if err := k.KeepRoot(root); err != nil {
+		err := k.KeepRoot(root)
+		f.rootKept.Store(err == nil)
+		if err != nil {
 			f.logger.Warn("should another machine take the vault over, what was not published here may be hard to bring back", "cause", err)
 		}
 	}

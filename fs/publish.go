@@ -201,6 +201,7 @@ func (f *FS) publishLocked(ctx context.Context) error {
 	f.sent(whole, live, extents)
 	f.mine.batch = last
 	f.notePublished(last, began)
+	f.wake() // it may have become enough to fold
 	return nil
 }
 

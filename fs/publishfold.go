@@ -107,7 +107,8 @@ func (f *FS) tooMuchPublished() bool {
 func (f *FS) muchPublished(size int64) bool {
 	f.commitMu.Lock()
 	defer f.commitMu.Unlock()
-	return size > foldBytes || len(f.liveSegments()) >= foldSegments
+	k, ok := f.store.(keeper)
+	return size > foldBytes || len(f.liveSegments()) >= foldSegments || ok && k.KeptMuch()
 }
 
 // closeShared publishes what waits, and folds if that is little; then the term is closed. foldMu is held.

@@ -35,7 +35,7 @@ type Rescued struct {
 }
 
 // Rescue brings back the work of a term that was overtaken: every file that was made, changed or given a name in it behind
-// the batch up to which others know the term, whole, and the directories above. What lies in a directory that was moved is
+// the batch up to which others know the term, whole, under all its names, and the directories above. What lies in a directory that was moved is
 // in the vault still, where it was. lost is the vault as that machine had it, opened by OpenLost; now is the vault as it is.
 //
 // It may be called again: what is there already stays. Unless it returns nil and Unreadable is empty, something did not come
@@ -43,7 +43,7 @@ type Rescued struct {
 // them the rest is brought back if Rescued is not nil.
 func Rescue(ctx context.Context, lost, now *FS, to RescueTarget) (*Rescued, error) {
 	r := &rescue{lost: lost, to: to, touched: make(map[blockcrypt.ID]bool), gone: make(map[blockcrypt.ID]bool), met: make(map[blockcrypt.ID]bool),
-		removed: make(map[spot]bool), made: make(map[blockcrypt.ID]string), dirs: make(map[string]bool), result: new(Rescued)}
+		removed: make(map[spot]bool), made: make(map[blockcrypt.ID]*linked), dirs: make(map[string]bool), result: new(Rescued)}
 	after := now.knownUpTo(lost.root)
 	found, err := r.findTouched(ctx, after)
 	if err != nil {
@@ -68,17 +68,26 @@ func Rescue(ctx context.Context, lost, now *FS, to RescueTarget) (*Rescued, erro
 }
 
 // bringAll brings back all that was touched. The entry of a file with several names lies in none of the directories that
-// show it, so that a change of its content speaks of none of them: such files are looked for everywhere.
+// show it, so that a change of its content speaks of none of them: such files, and their other names, are looked for
+// everywhere.
 func (r *rescue) bringAll(ctx context.Context) error {
 	if len(r.touched) == 0 {
 		return nil
 	}
-	if err := r.walk(ctx, r.lost.Root(), ""); err != nil || len(r.unmet()) == 0 {
+	if err := r.walk(ctx, r.lost.Root(), ""); err != nil {
 		return err
 	}
 	left := make(map[blockcrypt.ID]bool)
 	for _, id := range r.unmet() {
 		left[id] = true
+	}
+	for id, l := range r.made {
+		if len(l.names) < l.count {
+			left[id] = true
+		}
+	}
+	if len(left) == 0 {
+		return nil
 	}
 	r.touched, r.everywhere, r.above = left, true, nil
 	return r.walk(ctx, r.lost.Root(), "")
@@ -97,16 +106,23 @@ func (r *rescue) unmet() (left []blockcrypt.ID) {
 type rescue struct {
 	lost    *FS
 	to      RescueTarget
-	touched map[blockcrypt.ID]bool // files, directories
-	gone    map[blockcrypt.ID]bool // of touched: what has no name any more, and directories
-	met     map[blockcrypt.ID]bool // of touched: what the walk has come to
-	removed map[spot]bool          // names
-	made    map[blockcrypt.ID]string
-	dirs    map[string]bool // that were made
-	above   []aboveDir      // not made yet
+	touched map[blockcrypt.ID]bool    // files, directories
+	gone    map[blockcrypt.ID]bool    // of touched: what has no name any more, and directories
+	met     map[blockcrypt.ID]bool    // of touched: what the walk has come to
+	removed map[spot]bool             // names
+	made    map[blockcrypt.ID]*linked // files with several names
+	dirs    map[string]bool           // that were made
+	above   []aboveDir                // not made yet
 	result  *Rescued
 
 	everywhere bool // the walk goes through directories, too, in which nothing was done
+}
+
+// linked is a file with several names that was brought back.
+type linked struct {
+	count int             // how many it has
+	first string          // by which it was made
+	names map[string]bool // that it has got back
 }
 
 // walk brings back what was touched below a directory. Whatever is done in a directory makes the layer speak of all those
@@ -174,11 +190,16 @@ func (r *rescue) bring(ctx context.Context, ino *Inode, at string, st Stat) erro
 		return nil
 	}
 	r.met[ino.id] = true
+	l := r.made[ino.id]
+	if l != nil && l.names[at] {
+		return nil
+	}
 	if err := r.makeAbove(ctx); err != nil {
 		return err
 	}
-	if old, ok := r.made[ino.id]; ok {
-		return r.to.Link(ctx, old, at)
+	if l != nil {
+		l.names[at] = true
+		return r.to.Link(ctx, l.first, at)
 	}
 	if err := r.file(ctx, ino, at, st); err != nil {
 		return r.failed(at, err)
@@ -188,7 +209,7 @@ func (r *rescue) bring(ctx context.Context, ino *Inode, at string, st Stat) erro
 		r.result.Bytes += int64(st.Size)
 	}
 	if st.Nlink > 1 {
-		r.made[ino.id] = at
+		r.made[ino.id] = &linked{int(st.Nlink), at, map[string]bool{at: true}}
 	}
 	return nil
 }

@@ -194,7 +194,12 @@ func (f *FS) rewriteFile(ctx context.Context, ino *Inode, from map[uint32]bool) 
 		return 0, err
 	}
 	defer h.Close()
-	m := &mover{c: h.c, from: from}
+	return f.moveOut(ctx, h, func(x *blockcrypt.ExtentInfo) bool { return from[x.Number] })
+}
+
+// moveOut moves the blocks of an open file out of the extents that leave tells, and returns how many bytes were moved.
+func (f *FS) moveOut(ctx context.Context, h *File, leave func(*blockcrypt.ExtentInfo) bool) (moved int64, err error) {
+	m := &mover{c: h.c, leave: leave}
 	blocks := (h.c.length() + blockcrypt.BlockSize - 1) / blockcrypt.BlockSize
 	for n := uint64(0); n < blocks; n += seekChunk {
 		pieces, err := f.resolve(ctx, h.c, n, min(blocks-n, seekChunk))
@@ -216,8 +221,8 @@ func (f *FS) rewriteFile(ctx context.Context, ino *Inode, from map[uint32]bool) 
 // mover moves blocks of one file.
 type mover struct {
 	c      *content
-	from   map[uint32]bool // extents to be left
-	at     []uint64        // blocks gathered, ascending
+	leave  func(*blockcrypt.ExtentInfo) bool // whether an extent is to be left
+	at     []uint64                          // blocks gathered, ascending
 	blocks []*block
 	where  []blockcrypt.Run // where they were, a run of one block each
 	moved  int64            // bytes
@@ -225,7 +230,7 @@ type mover struct {
 
 // gather reads the blocks of a piece that lie in an extent to be left.
 func (m *mover) gather(ctx context.Context, pc *piece) error {
-	if pc.run.Kind != blockcrypt.RunExtent || !m.from[pc.run.Extent] {
+	if pc.run.Kind != blockcrypt.RunExtent || !m.leave(&pc.ext) {
 		return nil
 	}
 	f := m.c.fs

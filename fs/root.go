@@ -87,10 +87,20 @@ func (f *FS) keptRoot(ctx context.Context) (blockcrypt.ObjRef, error) {
 	return f.keepRoot(ctx, f.rootData)
 }
 
+// beginEpoch notes that a key epoch begins with a fold, if it has not begun. Of many epochs the oldest are forgotten.
+func beginEpoch(starts []blockcrypt.EpochStart, epoch uint32, fold uint64, now blockcrypt.Time) []blockcrypt.EpochStart {
+	if n := len(starts); n > 0 && starts[n-1].Epoch == epoch {
+		return starts
+	}
+	starts = append(slices.Clone(starts), blockcrypt.EpochStart{Epoch: epoch, Fold: fold, Began: now})
+	return starts[max(0, len(starts)-blockcrypt.MaxRootEpochs):]
+}
+
 // putRoot replaces the root. predecessor is the newest root of which there is a copy; a bare one will have none.
 func (f *FS) putRoot(ctx context.Context, predecessor blockcrypt.ObjRef, bare bool, edit func(*blockcrypt.Root)) (err error) {
 	f.mu.Lock()
 	next := *f.root
+	nextFold := f.nextFold
 	f.mu.Unlock()
 	next.Terms = slices.Clone(next.Terms)
 	next.Predecessor = predecessor
@@ -102,6 +112,7 @@ func (f *FS) putRoot(ctx context.Context, predecessor blockcrypt.ObjRef, bare bo
 	edit(&next)
 	keys := f.keyring()
 	next.Epoch = keys.Newest()
+	next.Epochs = beginEpoch(next.Epochs, next.Epoch, nextFold, next.Time)
 	t := currentTerm(&next, f.term)
 	t.LastRootSeq, t.LastRootR, t.LastFold = next.Seq, next.R, max(t.LastFold, next.LastFold)
 	kek, err := keys.KEK(next.Epoch)

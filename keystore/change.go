@@ -148,6 +148,40 @@ func (v *Vault) Rotate(rnd io.Reader, now time.Time) (*Vault, error) {
 	})
 }
 
+// RewrapSlot returns the vault with W of the slot id wrapped anew, by the newest version of the same master key. That it
+// opens the slot as before is found out first. Errors are the provider's, [ErrNoVersions] among them.
+func (v *Vault) RewrapSlot(ctx context.Context, rnd io.Reader, now time.Time, id blockcrypt.ID, p Wrapper) (*Vault, error) {
+	return v.change(rnd, now, "rewrap slot "+id.String(), func(d *draft) error {
+		at := d.doc.slot(id)
+		if at < 0 {
+			return ErrUnknownSlot
+		}
+		s := &d.doc.Slots[at]
+		if s.Kind != p.Kind() || s.Provider == nil {
+			return fmt.Errorf("slot of kind %q, not %q", s.Kind, p.Kind())
+		}
+		wrapped, err := p.Rewrap(ctx, d.doc.slotInfo(s))
+		if err != nil {
+			return err
+		}
+		s.Provider = &providerDocument{Key: s.Provider.Key, Wrapped: wrapped}
+		if err := s.Provider.check(); err != nil {
+			return err
+		}
+		w, err := secret(ctx, p, d.doc.slotInfo(s))
+		if err != nil {
+			return fmt.Errorf("open what was wrapped anew: %w", err)
+		}
+		defer clear(w)
+		opened, err := d.doc.ids().openPayload(w, s)
+		if err != nil {
+			return fmt.Errorf("open what was wrapped anew: %w", err)
+		}
+		opened.wipe()
+		return nil
+	})
+}
+
 // NeedsRenewal reports whether the opening slot's payload names an older root key, so that [Vault.RenewPayload] is due
 // when the vault is next opened for writing.
 func (v *Vault) NeedsRenewal() bool {

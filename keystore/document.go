@@ -35,18 +35,24 @@ type document struct {
 }
 
 type slotDocument struct {
-	ID            idText       `json:"id"`
-	Kind          string       `json:"kind"`
-	Label         string       `json:"label"`
-	Created       timeText     `json:"created"`
-	KDF           *kdfDocument `json:"kdf,omitempty"` // passphrase only
-	Salt          hexText      `json:"salt"`
-	Commitment    hexText      `json:"commitment"`
-	PublicKey     []byte       `json:"public_key"`
-	RootKey       hexText      `json:"root_key"`        // fingerprint of the root key in the payload
-	Renewed       uint64       `json:"renewed"`         // generation in which the payload was sealed
-	Payload       []byte       `json:"payload"`         // nonce, ciphertext, tag
-	SealedRootKey []byte       `json:"sealed_root_key"` // encapsulated key, ciphertext, tag
+	ID            idText            `json:"id"`
+	Kind          string            `json:"kind"`
+	Label         string            `json:"label"`
+	Created       timeText          `json:"created"`
+	KDF           *kdfDocument      `json:"kdf,omitempty"`      // passphrase only
+	Provider      *providerDocument `json:"provider,omitempty"` // kinds that this package does not know
+	Salt          hexText           `json:"salt"`
+	Commitment    hexText           `json:"commitment"`
+	PublicKey     []byte            `json:"public_key"`
+	RootKey       hexText           `json:"root_key"`        // fingerprint of the root key in the payload
+	Renewed       uint64            `json:"renewed"`         // generation in which the payload was sealed
+	Payload       []byte            `json:"payload"`         // nonce, ciphertext, tag
+	SealedRootKey []byte            `json:"sealed_root_key"` // encapsulated key, ciphertext, tag
+}
+
+type providerDocument struct {
+	Key     string `json:"key"`
+	Wrapped []byte `json:"wrapped"`
 }
 
 type kdfDocument struct {
@@ -140,6 +146,8 @@ func (s *slotDocument) check() error {
 		return fmt.Errorf("label: %w", ErrInvalid)
 	case (s.KDF != nil) != (s.Kind == KindPassphrase):
 		return fmt.Errorf("key derivation in a slot of kind %q: %w", s.Kind, ErrInvalid)
+	case s.Provider != nil && ownKind(s.Kind):
+		return fmt.Errorf("provider's data in a slot of kind %q: %w", s.Kind, ErrInvalid)
 	case len(s.PublicKey) != publicKeySize:
 		return fmt.Errorf("public key of %d bytes: %w", len(s.PublicKey), ErrInvalid)
 	case len(s.Payload) != aeadOverhead+payloadSize:
@@ -147,10 +155,28 @@ func (s *slotDocument) check() error {
 	case len(s.SealedRootKey) != sealedRootKeySize:
 		return fmt.Errorf("sealed root key of %d bytes: %w", len(s.SealedRootKey), ErrInvalid)
 	}
+	if s.Provider != nil {
+		return s.Provider.check()
+	}
 	if s.KDF == nil {
 		return nil
 	}
 	return s.KDF.params().check()
+}
+
+func (p *providerDocument) check() error {
+	switch {
+	case p.Key == "" || !validText(p.Key, MaxProviderKey):
+		return fmt.Errorf("name of the master key: %w", ErrInvalid)
+	case len(p.Wrapped) == 0 || len(p.Wrapped) > MaxWrapped:
+		return fmt.Errorf("%d bytes of a provider: %w", len(p.Wrapped), ErrInvalid)
+	}
+	return nil
+}
+
+// ownKind tells whether this package makes W for slots of a kind by itself.
+func ownKind(kind string) bool {
+	return kind == KindPassphrase || kind == KindKeyFile || kind == KindRecovery
 }
 
 // validKind tells whether s may be a kind: lower-case letters, digits and hyphens. A file may hold slots of kinds that
@@ -164,13 +190,16 @@ func validKind(s string) bool {
 	return s != "" && len(s) <= maxKind
 }
 
-func validLabel(s string) bool {
+func validLabel(s string) bool { return validText(s, MaxLabel) }
+
+// validText tells whether s is printable UTF-8 of at most limit bytes.
+func validText(s string, limit int) bool {
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
 			return false
 		}
 	}
-	return utf8.ValidString(s) && len(s) <= MaxLabel
+	return utf8.ValidString(s) && len(s) <= limit
 }
 
 func (k *kdfDocument) params() KDFParams { return KDFParams{k.MemoryKiB, k.Passes, k.Parallelism} }
@@ -185,6 +214,9 @@ func (d *document) slotInfo(s *slotDocument) SlotInfo {
 		Created: s.Created.Time,
 		RootKey: Fingerprint(s.RootKey),
 		Renewed: s.Renewed,
+	}
+	if s.Provider != nil {
+		info.Provider = ProviderData{Key: s.Provider.Key, Wrapped: bytes.Clone(s.Provider.Wrapped)}
 	}
 	if s.KDF != nil {
 		info.KDF = s.KDF.params()

@@ -98,7 +98,12 @@ func (d *draft) makeSlot(ctx context.Context, now time.Time, s NewSlot) (slot sl
 	} else if s.KDF != (KDFParams{}) {
 		return slot, nil, fmt.Errorf("a slot of kind %q has no key derivation: %w", slot.Kind, ErrInvalid)
 	}
-	if w, err = secret(ctx, s.Provider, d.doc.slotInfo(&slot)); err != nil {
+	if p, ok := s.Provider.(Wrapper); ok {
+		w, slot.Provider, err = wrap(ctx, p, d.doc.slotInfo(&slot))
+	} else {
+		w, err = secret(ctx, s.Provider, d.doc.slotInfo(&slot))
+	}
+	if err != nil {
 		return slot, nil, err
 	}
 	d.fresh = append(d.fresh, w)

@@ -18,6 +18,13 @@ var (
 	ErrWrongKey = errors.New("wrong key")
 	// ErrNoSlot says that no slot could be tried with what was given.
 	ErrNoSlot = errors.New("no slot could be tried")
+	// ErrRefused says that who holds a master key refused to use it: it is disabled, the caller has no right to it, the PIN
+	// is wrong, what was wrapped was wrapped by another key or for something else.
+	ErrRefused = errors.New("refused")
+	// ErrAway says that who holds a master key could not be asked: a later try may succeed.
+	ErrAway = errors.New("away")
+	// ErrNoVersions says that the master keys of a kind have no versions, so that there is nothing to rewrap.
+	ErrNoVersions = errors.New("keys of this kind have no versions")
 	// ErrLastSlot refuses the removal of the only slot.
 	ErrLastSlot = errors.New("it is the last slot")
 	// ErrOpeningSlot refuses the removal of the slot that opened the vault, unless it is forced.

@@ -4,11 +4,13 @@ import "fmt"
 
 // Bounds of a key file. Whatever exceeds them is refused before it is believed.
 const (
-	MaxSize   = 256 << 10 // bytes of a key file
-	MaxSlots  = 32
-	MaxEpochs = 1024 // key epochs in a keyring
-	MaxLabel  = 128  // bytes of a slot's label
-	maxKind   = 32   // bytes
+	MaxSize        = 512 << 10 // bytes of a key file
+	MaxSlots       = 32
+	MaxEpochs      = 1024    // key epochs in a keyring
+	MaxLabel       = 128     // bytes of a slot's label
+	MaxProviderKey = 1024    // bytes of a master key's name
+	MaxWrapped     = 6 << 10 // bytes of what a provider made of W: as much as AWS KMS returns
+	maxKind        = 32      // bytes
 )
 
 // The cipher suites of a vault.

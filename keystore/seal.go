@@ -118,7 +118,8 @@ func (i ids) slotKeys(w []byte, s *slotDocument) (key []byte, commitment [32]byt
 	return b[:blockcrypt.KeySize], commitment
 }
 
-// payloadAAD covers all of a slot but what it seals.
+// payloadAAD covers all of a slot but what it seals, and but what its provider wrapped: that may be wrapped anew by who does
+// not know W, and with another one the commitment does not fit.
 func (i ids) payloadAAD(s *slotDocument) []byte {
 	var kdf []byte
 	if s.KDF != nil {
@@ -127,8 +128,12 @@ func (i ids) payloadAAD(s *slotDocument) []byte {
 		kdf = binary.BigEndian.AppendUint32(kdf, s.KDF.Passes)
 		kdf = append(kdf, s.KDF.Parallelism)
 	}
-	return blockcrypt.Context("slot", i.vault[:], i.domain[:], s.ID[:], []byte(s.Kind), []byte(s.Label),
-		[]byte(s.Created.String()), kdf, s.Salt[:], s.Commitment[:], s.PublicKey, s.RootKey[:], blockcrypt.U64(s.Renewed))
+	parts := [][]byte{i.vault[:], i.domain[:], s.ID[:], []byte(s.Kind), []byte(s.Label), []byte(s.Created.String()), kdf,
+		s.Salt[:], s.Commitment[:], s.PublicKey, s.RootKey[:], blockcrypt.U64(s.Renewed)}
+	if s.Provider != nil {
+		parts = append(parts, []byte(s.Provider.Key))
+	}
+	return blockcrypt.Context("slot", parts...)
 }
 
 // payload is what a slot's W opens.

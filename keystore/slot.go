@@ -40,6 +40,8 @@ type SlotInfo struct {
 	Created time.Time
 	KDF     KDFParams // passphrase only
 	KDFSalt []byte    // passphrase only
+	// Provider is what the slot keeps for its provider; empty for the kinds that this package knows.
+	Provider ProviderData
 	// RootKey names the root key that the slot's payload holds: the file's own, or an earlier one if others rotated it
 	// since this slot's holder last opened the vault for writing.
 	RootKey Fingerprint

@@ -18,6 +18,7 @@ fresh() {
 	git ls-files -co --exclude-standard -z | while IFS= read -r -d '' f; do
 		[[ -e $f ]] && printf '%s\0' "$f"
 	done | tar --null -T - -cf - | tar -C "$work/tree" -xf -
+	[[ ! -d bin ]] || ln -s "$PWD/bin" "$work/tree/bin" # the servers
 }
 
 # check runs a test, "package Test/subtest", in the copy.

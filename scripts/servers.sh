@@ -10,7 +10,7 @@ declare -A packages=([minio]=github.com/minio/minio [minio-admin]=./admin [versi
 [ $# -gt 0 ] || set -- "${!packages[@]}"
 for server in "$@"; do
 	binary=$PWD/bin/$server module=tools/${server%-admin}
-	[ "$binary" -nt "$module/go.mod" ] && continue
+	[ "$binary" -nt "$module/go.mod" ] && [ "$server" != minio-admin -o "$binary" -nt "$module/admin/main.go" ] && continue
 	echo "servers: building $server (the first time this takes minutes)" >&2
 	go build -C "$module" -trimpath -o "$binary" "${packages[$server]}"
 	touch "$binary"

@@ -48,7 +48,11 @@ func openFar(store string, readOnly bool, patience time.Duration, log *slog.Logg
 	retry.Patience, retry.Writing = patience, outlast
 	return s3.Open(a, s3.Options{ReadOnly: readOnly, Retry: retry, Version: revision(),
 		OnAway: func(o s3.Outage) {
-			log.Warn("the bucket is away; it will be tried again", "cause", o.Cause)
+			args := []any{"cause", o.Cause}
+			if o.Hint != "" {
+				args = append(args, "hint", o.Hint)
+			}
+			log.Warn("the bucket is away; it will be tried again", args...)
 		},
 		OnBack: func(o s3.Outage) {
 			log.Info("the bucket is back", "away_for", time.Since(o.Since).Round(time.Second).String())

@@ -23,7 +23,7 @@ func (a *app) catCommand() *cobra.Command {
 		},
 	}
 	src.Flags(c.Flags(), "")
-	src.RecoveryFlag(c.Flags())
+	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
 	return c
 }

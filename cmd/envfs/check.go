@@ -28,7 +28,7 @@ The exit code is 26 if something is. Nothing is changed.`,
 		RunE:    func(c *cobra.Command, args []string) error { return a.check(c.Context(), args[0], &src, asJSON) },
 	}
 	src.Flags(c.Flags(), "")
-	src.RecoveryFlag(c.Flags())
+	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object for each finding, and one at the end")
 	return c

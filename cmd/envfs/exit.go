@@ -37,6 +37,7 @@ var (
 	errUsage       = errors.New("usage")
 	errInterrupted = errors.New("interrupted")
 	errPartly      = errors.New("only partly done")
+	errOldEpochs   = errors.New("older key epochs are in use")
 	errNotMounted  = errors.New("not mounted")
 	errDamage      = errors.New("damage found")
 )
@@ -55,6 +56,7 @@ var outcomes = [...]outcome{
 	{control.ErrBreak, codeInterrupted, ""},
 	{context.Canceled, codeInterrupted, ""},
 	{errPartly, codePartly, ""},
+	{errOldEpochs, codePartly, ""},
 	{errDamage, codeDamage, ""},
 	{errNotMounted, codeError, "`envfs status` lists what is mounted"},
 

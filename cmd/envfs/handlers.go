@@ -30,6 +30,8 @@ func (s *service) handle(ctx context.Context, r control.Request, reply func(cont
 		return s.unmount(ctx, reply)
 	case control.Check:
 		return check(ctx, s.vault.FS, reply)
+	case control.Rewrap, control.Reencrypt, control.KeyUse:
+		return workOnKeys(ctx, s.vault.FS, r, reply)
 	case control.Keys:
 		if r.Keys == nil {
 			return fmt.Errorf("%w: no change of keys in the request", errUsage)

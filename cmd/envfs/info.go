@@ -42,6 +42,7 @@ type slotInfo struct {
 	Label   string    `json:"label,omitempty"`
 	Created time.Time `json:"created"`
 	Cost    string    `json:"cost,omitempty"`
+	Key     string    `json:"key,omitempty"` // how its provider calls the master key
 }
 
 func (a *app) infoCommand() *cobra.Command {
@@ -141,6 +142,7 @@ func slotsOf(kf *keystore.File) []slotInfo {
 		if s.Kind == keystore.KindPassphrase {
 			i.Cost = fmt.Sprintf("Argon2id, %d MiB, %d passes, %d lanes", s.KDF.MemoryKiB>>10, s.KDF.Passes, s.KDF.Parallelism)
 		}
+		i.Key = s.Provider.Key
 		all = append(all, i)
 	}
 	return all
@@ -152,6 +154,9 @@ func (a *app) listSlots(slots []slotInfo) {
 		line := fmt.Sprintf("  %s  %-10s  %s", s.ID, s.Kind, moment(s.Created))
 		if s.Label != "" {
 			line += "  " + printable(s.Label)
+		}
+		if s.Key != "" {
+			line += "  (" + printable(s.Key) + ")"
 		}
 		if s.Cost != "" {
 			line += "  (" + s.Cost + ")"

@@ -49,11 +49,13 @@ lost. An init that was interrupted can be run again.`,
 		Example: `  envfs init ~/vault
   envfs key generate ~/vault.key && envfs init ~/vault --keyfile ~/vault.key
   envfs init 's3://team/vault?endpoint=https://minio.example:9000'
+  envfs init ~/vault --key awskms://alias/photos --recovery-out /media/stick/vault.recovery
   envfs init ~/vault --passcmd 'pass show vault' --recovery-out /media/stick/vault.recovery`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.init(c.Context(), args[0], &o) },
 	}
 	o.secrets.Flags(c.Flags(), "")
+	o.secrets.KeyFlag(c.Flags(), "")
 	o.kdf.declare(c.Flags())
 	a.placeFlags(c.Flags())
 	c.Flags().StringVar(&o.label, "label", "", "a `NAME` for the new slots")
@@ -80,7 +82,7 @@ func (a *app) init(ctx context.Context, arg string, o *initFlags) error {
 	if err != nil {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
-	slots, err := newSlots(&b, o.label, kdf)
+	slots, err := a.firstSlots(ctx, o, &b, kdf)
 	if err != nil {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
@@ -123,14 +125,35 @@ func (a *app) firstSecrets(ctx context.Context, o *initFlags) (b secret.Bundle, 
 	}
 	wanted := o.recoveryOut != ""
 	if !wanted && !o.noRecovery && a.term.Present() {
-		if wanted, err = a.term.Confirm(ctx, "Make a recovery code, in case the passphrase is lost?"); err != nil {
+		if wanted, err = a.term.Confirm(ctx, "Make a recovery code, in case the key is lost?"); err != nil {
 			return b, err
 		}
+	}
+	if !wanted && !o.noRecovery && len(o.secrets.Keys) > 0 && !o.secrets.Local() {
+		return b, hint(errors.New("all that would open the vault hangs on one service or one machine"),
+			"--recovery-out FILE makes a recovery code; --no-recovery does without")
 	}
 	if wanted {
 		b.Recovery, err = a.newRecovery(ctx, o.recoveryOut)
 	}
 	return b, err
+}
+
+// firstSlots returns a slot for each secret and each master key.
+func (a *app) firstSlots(ctx context.Context, o *initFlags, b *secret.Bundle, kdf keystore.KDFParams) ([]keystore.NewSlot, error) {
+	wrappers, err := a.wrappers(ctx, &o.secrets)
+	if err != nil {
+		return nil, err
+	}
+	var slots []keystore.NewSlot
+	for _, w := range wrappers {
+		slots = append(slots, keystore.NewSlot{Kind: w.Kind(), Label: o.label, Provider: w})
+	}
+	if b.Empty() {
+		return slots, nil
+	}
+	local, err := newSlots(b, o.label, kdf)
+	return append(slots, local...), err
 }
 
 // vacant refuses a place where no vault can be made: one that holds a vault already, or other files.

@@ -26,13 +26,14 @@ Changes take effect at once and rewrite no data. They work on a mounted vault, t
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.keyListCommand(), a.keyAddCommand(), a.keyRemoveCommand(), a.keyReplaceCommand(), a.keyGenerateCommand())
+	c.AddCommand(a.keyListCommand(), a.keyAddCommand(), a.keyRemoveCommand(), a.keyReplaceCommand(), a.keyGenerateCommand(),
+		a.keyRotateCommand(), a.keyRewrapCommand(), a.keyReencryptCommand(), a.keyStatusCommand())
 	return c
 }
 
 // requestKeys has the change made: by the daemon if the vault is mounted by this user, else here.
 func (a *app) requestKeys(ctx context.Context, arg string, src *secret.Source, prepare func(*keystore.File) (*control.KeyChange, error)) error {
-	path, err := storePath(arg)
+	path, err := vaultPath(arg)
 	if err != nil {
 		return err
 	}
@@ -58,6 +59,11 @@ func (a *app) requestKeys(ctx context.Context, arg string, src *secret.Source, p
 	return nil
 }
 
+// tellingLog is the log of a vault that is open for one verb: what matters is told.
+func (a *app) tellingLog() *slog.Logger {
+	return slog.New(&teller{Handler: slog.DiscardHandler, tell: func(text string) { a.say("%s", text) }})
+}
+
 func (a *app) sendKeys(ctx context.Context, path string, k *control.KeyChange) (changed *control.KeysChanged, err error) {
 	clients, err := control.Find(func(h control.Hello) bool { return h.Store == storeName(path) && !h.ReadOnly })
 	if err != nil {
@@ -77,8 +83,7 @@ func (a *app) sendKeys(ctx context.Context, path string, k *control.KeyChange) (
 		}
 		return changed, err
 	}
-	log := slog.New(&teller{Handler: slog.DiscardHandler, tell: func(text string) { a.say("%s", text) }})
-	v, err := open(ctx, path, &k.Auth, openOptions{Places: a.at}, log, nil)
+	v, err := open(ctx, path, &k.Auth, openOptions{Places: a.at}, a.tellingLog(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +125,9 @@ func nextKeys(ctx context.Context, old *keystore.Vault, k *control.KeyChange) (*
 		}
 		return old.RemoveSlot(rand.Reader, now, s.ID, k.Force)
 	}
+	if k.Op == opRotate {
+		return old.Rotate(rand.Reader, now)
+	}
 	kdf, _ := keystore.DefaultKDF()
 	if k.KDFMemory != 0 {
 		kdf.MemoryKiB = max(k.KDFMemory, minKDF.MemoryKiB)
@@ -152,4 +160,5 @@ const (
 	opAdd     = "add"
 	opRemove  = "remove"
 	opReplace = "replace"
+	opRotate  = "rotate"
 )

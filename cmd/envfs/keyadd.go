@@ -17,15 +17,16 @@ func (a *app) keyAddCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "add STORE",
-		Short: "Add a passphrase, a key file or a recovery code",
+		Short: "Add a passphrase, a key file, a master key of a KMS or a recovery code",
 		Example: `  envfs key add ~/vault                                  another passphrase
   envfs key add ~/vault --new-keyfile ~/vault.key --label laptop
+  envfs key add ~/vault --new-key awskms://alias/photos
   envfs key add ~/vault --new-recovery`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			err := a.requestKeys(c.Context(), args[0], &src, func(*keystore.File) (*control.KeyChange, error) {
+			err := a.requestKeys(c.Context(), args[0], &src, func(kf *keystore.File) (*control.KeyChange, error) {
 				k := &control.KeyChange{Op: opAdd}
-				return k, o.read(c.Context(), a, k)
+				return k, o.read(c.Context(), a, kf, k)
 			})
 			if err != nil {
 				return fmt.Errorf("key add: %w", err)
@@ -34,7 +35,7 @@ func (a *app) keyAddCommand() *cobra.Command {
 		},
 	}
 	src.Flags(c.Flags(), "")
-	src.RecoveryFlag(c.Flags())
+	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
 	o.declare(c)
 	return c

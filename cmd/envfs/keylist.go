@@ -14,7 +14,7 @@ func (a *app) keyListCommand() *cobra.Command {
 		Example: `  envfs key list ~/vault`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			path, err := storePath(args[0])
+			path, err := vaultPath(args[0])
 			if err != nil {
 				return fmt.Errorf("key list: %w", err)
 			}

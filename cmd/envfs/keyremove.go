@@ -37,7 +37,7 @@ who held the slot cannot read what is written from now on, even with a copy of t
 		},
 	}
 	src.Flags(c.Flags(), "")
-	src.RecoveryFlag(c.Flags())
+	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
 	c.Flags().BoolVar(&force, "force", false, "remove also the slot that opens the vault now")
 	return c

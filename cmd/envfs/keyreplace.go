@@ -32,7 +32,7 @@ key epoch change, as when a slot is removed.`,
 				if o.label == "" {
 					o.label = s.Label
 				}
-				return k, o.read(c.Context(), a, k)
+				return k, o.read(c.Context(), a, kf, k)
 			})
 			if err != nil {
 				return fmt.Errorf("key replace: %w", err)
@@ -41,7 +41,7 @@ key epoch change, as when a slot is removed.`,
 		},
 	}
 	src.Flags(c.Flags(), "")
-	src.RecoveryFlag(c.Flags())
+	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
 	o.declare(c)
 	return c

@@ -40,7 +40,7 @@ func (a *app) lsCommand() *cobra.Command {
 		},
 	}
 	o.secrets.Flags(c.Flags(), "")
-	o.secrets.RecoveryFlag(c.Flags())
+	o.secrets.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
 	c.Flags().BoolVarP(&o.long, "long", "l", false, "show attributes")
 	c.Flags().BoolVarP(&o.recursive, "recursive", "R", false, "list directories below, too")

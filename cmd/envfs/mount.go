@@ -63,7 +63,7 @@ While the bucket is away work goes on until --state-size waits there; then write
 	}
 	f := c.Flags()
 	src.Flags(f, "")
-	src.RecoveryFlag(f)
+	src.OpeningFlags(f)
 	a.placeFlags(f)
 	f.BoolVarP(&foreground, "foreground", "f", false, "do not leave a daemon behind; log to standard error")
 	f.BoolVarP(&req.ReadOnly, "read-only", "r", false, "only look")
@@ -174,6 +174,12 @@ func (a *app) mountHere(ctx context.Context, req *mountRequest, tell func()) err
 	return serve(ctx, req, newLog(a.talk), reporter{
 		progress: b.show,
 		notice:   func(text string) { a.say("%s", text) },
-		ready:    func() { b.clear(); tell() },
+		ready: func() {
+			b.clear()
+			tell()
+			if err := notifyReady(); err != nil {
+				a.say("systemd was not told that the mount works: %v", err)
+			}
+		},
 	})
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"envfs": main})
+	testscript.Main(m, map[string]func(){"envfs": main, mountHelper: main})
 }
 
 // TestScripts runs testdata/script/*.txtar: the command as users type it, with real mounts.

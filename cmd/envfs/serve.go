@@ -66,6 +66,9 @@ func serve(ctx context.Context, req *mountRequest, log *slog.Logger, rep reporte
 		return errors.Join(err, s.server.Unmount(), s.vault.Close(s.closing))
 	}
 	leave()
+	if s.vault.bucket != nil {
+		s.vault.bucket.far.Persist()
+	}
 	rep.ready()
 	log.Info("mounted", "store", storeName(req.Store), "mountpoint", req.Mountpoint, "read_only", s.hello.ReadOnly)
 

@@ -52,15 +52,16 @@ type newKeyFlags struct {
 func (o *newKeyFlags) declare(c *cobra.Command) {
 	f := c.Flags()
 	o.source.Flags(f, "new-")
+	o.source.KeyFlag(f, "new-")
 	f.BoolVar(&o.recovery, "new-recovery", false, "make a recovery code and show it")
 	f.StringVar(&o.recoveryOut, "recovery-out", "", "make a recovery code and write it to the new file `FILE`")
 	f.StringVar(&o.label, "label", "", "a `NAME` for the new slot")
 	o.kdf.declare(f)
-	c.MarkFlagsMutuallyExclusive("new-passfile", "new-passcmd", "new-keyfile", "new-recovery", "recovery-out")
+	c.MarkFlagsMutuallyExclusive("new-key", "new-passfile", "new-passcmd", "new-keyfile", "new-recovery", "recovery-out")
 }
 
 // read reads, asks for or makes the new key, and puts it into k.
-func (o *newKeyFlags) read(ctx context.Context, a *app, k *control.KeyChange) (err error) {
+func (o *newKeyFlags) read(ctx context.Context, a *app, kf *keystore.File, k *control.KeyChange) (err error) {
 	kdf, err := o.kdf.params(a)
 	if err != nil {
 		return err
@@ -69,12 +70,16 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, k *control.KeyChange) (e
 	switch {
 	case o.recovery || o.recoveryOut != "":
 		k.New.Recovery, err = a.newRecovery(ctx, o.recoveryOut)
+	case len(o.source.Keys) > 1:
+		return fmt.Errorf("%w: one new key at a time", errUsage)
+	case len(o.source.Keys) == 1:
+		k.New.Made, err = a.makeSecrets(ctx, &o.source, kf)
 	case o.source.Given():
 		k.New, err = o.source.Read(ctx)
 	default:
 		k.New.Passphrase, err = a.term.NewPassphrase(ctx, "New passphrase: ")
 		if errors.Is(err, secret.ErrNoTerminal) {
-			err = hint(fmt.Errorf("new key: %w", err), "give it by --new-passfile, --new-passcmd, --new-keyfile or --recovery-out")
+			err = hint(fmt.Errorf("new key: %w", err), "give it by --new-passfile, --new-passcmd, --new-keyfile, --new-key or --recovery-out")
 		}
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -53,26 +54,29 @@ func (a *app) status(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
-// mounts asks every daemon of this user, and adds the mounts whose daemon is gone, ordered by mount point.
+// mounts asks every daemon of this user, all at once, and adds the mounts whose daemon is gone, ordered by mount point.
 func mounts(ctx context.Context) ([]control.MountStatus, error) {
 	clients, err := control.All()
 	if err != nil {
 		return nil, err
 	}
-	var all []control.MountStatus
-	for _, c := range clients {
-		defer c.Close()
-		st := control.MountStatus{Hello: c.Hello}
-		err := c.Do(ctx, control.Request{Verb: control.Status}, func(r control.Reply) {
-			if r.Status != nil {
-				st = *r.Status
+	all := make([]control.MountStatus, len(clients))
+	var asked sync.WaitGroup
+	for i, c := range clients {
+		asked.Go(func() {
+			defer c.Close()
+			all[i] = control.MountStatus{Hello: c.Hello}
+			err := c.Do(ctx, control.Request{Verb: control.Status}, func(r control.Reply) {
+				if r.Status != nil {
+					all[i] = *r.Status
+				}
+			})
+			if err != nil {
+				all[i].LastError = err.Error()
 			}
 		})
-		if err != nil {
-			st.LastError = err.Error()
-		}
-		all = append(all, st)
 	}
+	asked.Wait()
 	table, err := mountpoint.Envfs()
 	if err != nil {
 		return nil, err

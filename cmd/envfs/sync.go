@@ -45,7 +45,7 @@ changed.`,
 		},
 	}
 	src.Flags(c.Flags(), "")
-	src.RecoveryFlag(c.Flags())
+	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
 	c.Flags().BoolVar(&lost, "rescue", false, "bring back what could not be published because the vault was taken over")
 	c.Flags().Var((*dirFlag)(&rescue.plaintext), "plaintext", "with --rescue: put it unencrypted into the directory `DIR`, not into the vault")

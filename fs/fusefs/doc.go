@@ -8,5 +8,6 @@
 //
 // A request that a signal interrupts runs to its end: a mutation must not be cut in two, and programs do not expect
 // EINTR from a file system on a disk. (The scheduler of Go programs sends itself SIGURG all the time, and many
-// programs have a timer running.)
+// programs have a timer running.) But one that waits for a store, and has changed nothing yet, is given up when the program
+// is dying, which no program can see; else it could not be killed as long as the store is away.
 package fusefs

@@ -22,12 +22,14 @@ func openFlags(flags uint32, file *fs.File) (out uint32) {
 }
 
 // Create makes a regular file and opens it.
-func (r *rawFS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+func (r *rawFS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	dir := r.nodes.get(in.NodeId)
 	if dir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	ino, file, st, err := r.fs.Create(r.ctx, dir, name, in.Mode, cred(&in.InHeader))
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	ino, file, st, err := r.fs.Create(ctx, dir, name, in.Mode, cred(&in.InHeader))
 	if err != nil {
 		if in.Flags&syscall.O_EXCL == 0 && errors.Is(err, fs.ErrExist) {
 			// The kernel did not know of the file, and so has not checked who may open it. Upon ESTALE it asks again.
@@ -42,7 +44,7 @@ func (r *rawFS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 }
 
 // Open opens a regular file, and truncates it if asked to (ATOMIC_O_TRUNC).
-func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	ino := r.nodes.get(in.NodeId)
 	if ino == nil {
 		return fuse.Status(syscall.ESTALE)
@@ -51,7 +53,9 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	if changes && r.fs.ReadOnly() {
 		return fuse.EROFS
 	}
-	file, err := r.fs.Open(r.ctx, ino)
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	file, err := r.fs.Open(ctx, ino)
 	if err != nil {
 		return r.status("open", in.NodeId, err)
 	}
@@ -68,12 +72,14 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 }
 
 // Read reads from an open file; less than asked for only at its end.
-func (r *rawFS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+func (r *rawFS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	file := r.handles.get(in.Fh)
 	if file == nil {
 		return nil, fuse.EBADF
 	}
-	n, err := file.ReadAt(r.ctx, buf, int64(in.Offset))
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	n, err := file.ReadAt(ctx, buf, int64(in.Offset))
 	if err != nil {
 		return nil, r.status("read", in.NodeId, err)
 	}
@@ -81,12 +87,14 @@ func (r *rawFS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadR
 }
 
 // Write writes to an open file. What was written before an error counts; the error then comes with the next write.
-func (r *rawFS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+func (r *rawFS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	file := r.handles.get(in.Fh)
 	if file == nil {
 		return 0, fuse.EBADF
 	}
-	n, err := file.WriteAt(r.ctx, data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	n, err := file.WriteAt(ctx, data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
 	if err != nil && n == 0 {
 		return 0, r.status("write", in.NodeId, err)
 	}

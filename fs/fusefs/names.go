@@ -9,12 +9,14 @@ import (
 )
 
 // Mkdir makes a directory.
-func (r *rawFS) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+func (r *rawFS) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	dir := r.nodes.get(in.NodeId)
 	if dir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	ino, st, err := r.fs.Mkdir(r.ctx, dir, name, in.Mode, cred(&in.InHeader))
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	ino, st, err := r.fs.Mkdir(ctx, dir, name, in.Mode, cred(&in.InHeader))
 	if err != nil {
 		return r.status("mkdir", in.NodeId, err)
 	}
@@ -23,7 +25,7 @@ func (r *rawFS) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fus
 }
 
 // Mknod makes a regular file; there are no special files yet.
-func (r *rawFS) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+func (r *rawFS) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
 	if t := in.Mode & syscall.S_IFMT; t != syscall.S_IFREG && t != 0 {
 		return fuse.Status(syscall.EOPNOTSUPP)
 	}
@@ -31,7 +33,9 @@ func (r *rawFS) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 	if dir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	ino, file, st, err := r.fs.Create(r.ctx, dir, name, in.Mode, cred(&in.InHeader))
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	ino, file, st, err := r.fs.Create(ctx, dir, name, in.Mode, cred(&in.InHeader))
 	if err != nil {
 		return r.status("mknod", in.NodeId, err)
 	}
@@ -41,12 +45,14 @@ func (r *rawFS) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 }
 
 // Symlink makes a symbolic link.
-func (r *rawFS) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+func (r *rawFS) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
 	dir := r.nodes.get(h.NodeId)
 	if dir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	ino, st, err := r.fs.Symlink(r.ctx, dir, name, target, cred(h))
+	ctx := r.caller(cancel, h)
+	defer ctx.end()
+	ino, st, err := r.fs.Symlink(ctx, dir, name, target, cred(h))
 	if err != nil {
 		return r.status("symlink", h.NodeId, err)
 	}
@@ -55,12 +61,14 @@ func (r *rawFS) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string
 }
 
 // Readlink returns the target of a symbolic link.
-func (r *rawFS) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
+func (r *rawFS) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
 	ino := r.nodes.get(h.NodeId)
 	if ino == nil {
 		return nil, fuse.Status(syscall.ESTALE)
 	}
-	target, err := r.fs.Readlink(r.ctx, ino)
+	ctx := r.caller(cancel, h)
+	defer ctx.end()
+	target, err := r.fs.Readlink(ctx, ino)
 	if err != nil {
 		return nil, r.status("readlink", h.NodeId, err)
 	}
@@ -68,12 +76,14 @@ func (r *rawFS) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Stat
 }
 
 // Link gives a file one more name.
-func (r *rawFS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+func (r *rawFS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	dir, file := r.nodes.get(in.NodeId), r.nodes.get(in.Oldnodeid)
 	if dir == nil || file == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	ino, st, err := r.fs.Link(r.ctx, file, dir, name)
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	ino, st, err := r.fs.Link(ctx, file, dir, name)
 	if err != nil {
 		return r.status("link", in.NodeId, err)
 	}
@@ -100,11 +110,13 @@ func (r *rawFS) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Sta
 }
 
 // Rename moves a name, with the flags of renameat2(2).
-func (r *rawFS) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName string) fuse.Status {
+func (r *rawFS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, name, newName string) fuse.Status {
 	dir, newDir := r.nodes.get(in.NodeId), r.nodes.get(in.Newdir)
 	if dir == nil || newDir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
 	// The old RENAME request has no flags; go-fuse reads 0 there.
-	return r.status("rename", in.NodeId, r.fs.Rename(r.ctx, dir, name, newDir, newName, fs.RenameFlags(in.Flags)))
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	return r.status("rename", in.NodeId, r.fs.Rename(ctx, dir, name, newDir, newName, fs.RenameFlags(in.Flags)))
 }

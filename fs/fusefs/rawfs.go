@@ -22,7 +22,7 @@ type rawFS struct {
 	nodes   *nodes
 	handles handles
 	kernel  *fuse.Server
-	ctx     context.Context // of all requests: see the package's comment on interruption
+	ctx     context.Context // of requests that are not to be broken off: see the package's comment on interruption
 
 	writeback bool
 	follows   bool          // somebody else writes
@@ -64,12 +64,14 @@ func (r *rawFS) entry(out *fuse.EntryOut, ino *fs.Inode, st *fs.Stat, parent uin
 func (r *rawFS) Forget(node, lookups uint64) { r.nodes.forget(node, lookups) }
 
 // Lookup finds a name. That there is none is remembered by the kernel as well.
-func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+func (r *rawFS) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	dir := r.nodes.get(h.NodeId)
 	if dir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	ino, st, err := r.fs.Lookup(r.ctx, dir, name)
+	ctx := r.caller(cancel, h)
+	defer ctx.end()
+	ino, st, err := r.fs.Lookup(ctx, dir, name)
 	if err != nil {
 		code := r.status("lookup", h.NodeId, err)
 		if code == fuse.ENOENT {
@@ -83,12 +85,14 @@ func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 }
 
 // GetAttr answers stat(2).
-func (r *rawFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (r *rawFS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ino := r.nodes.get(in.NodeId)
 	if ino == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	st, err := r.fs.GetAttr(r.ctx, ino)
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	st, err := r.fs.GetAttr(ctx, ino)
 	if err != nil {
 		return r.status("getattr", in.NodeId, err)
 	}
@@ -98,12 +102,14 @@ func (r *rawFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut
 }
 
 // Statx answers statx(2) where the time of creation is asked for.
-func (r *rawFS) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
+func (r *rawFS) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
 	ino := r.nodes.get(in.NodeId)
 	if ino == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	st, err := r.fs.GetAttr(r.ctx, ino)
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	st, err := r.fs.GetAttr(ctx, ino)
 	if err != nil {
 		return r.status("statx", in.NodeId, err)
 	}
@@ -113,17 +119,22 @@ func (r *rawFS) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) f
 }
 
 // SetAttr answers chmod, chown, truncate and utimensat.
-func (r *rawFS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (r *rawFS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ino := r.nodes.get(in.NodeId)
 	if ino == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
 	var st fs.Stat
 	var err error
-	if change, any := attrChange(in, ino.Type()); any {
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	switch change, any := attrChange(in, ino.Type()); {
+	case !any:
+		st, err = r.fs.GetAttr(ctx, ino)
+	case change.Size != nil: // and perhaps more, in a second step
 		st, err = r.fs.SetAttr(r.ctx, ino, change)
-	} else {
-		st, err = r.fs.GetAttr(r.ctx, ino)
+	default:
+		st, err = r.fs.SetAttr(ctx, ino, change)
 	}
 	if err != nil {
 		return r.status("setattr", in.NodeId, err)

@@ -24,22 +24,26 @@ func dirEntry(e *fs.DirEntry) fuse.DirEntry {
 }
 
 // ReadDir lists names.
-func (r *rawFS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+func (r *rawFS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	dir := r.nodes.get(in.NodeId)
 	if dir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	err := r.fs.ReadDir(r.ctx, dir, in.Offset, func(e fs.DirEntry) bool { return out.AddDirEntry(dirEntry(&e)) })
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	err := r.fs.ReadDir(ctx, dir, in.Offset, func(e fs.DirEntry) bool { return out.AddDirEntry(dirEntry(&e)) })
 	return r.listed("readdir", in.NodeId, out, err)
 }
 
 // ReadDirPlus lists names with what a lookup of each would find.
-func (r *rawFS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+func (r *rawFS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	dir := r.nodes.get(in.NodeId)
 	if dir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	err := r.fs.ReadDirPlus(r.ctx, dir, in.Offset, func(e fs.DirEntry, ino *fs.Inode, st fs.Stat) bool {
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	err := r.fs.ReadDirPlus(ctx, dir, in.Offset, func(e fs.DirEntry, ino *fs.Inode, st fs.Stat) bool {
 		entry := out.AddDirLookupEntry(dirEntry(&e))
 		if entry == nil {
 			return false

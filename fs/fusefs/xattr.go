@@ -7,12 +7,14 @@ import (
 )
 
 // GetXAttr copies an extended attribute to dest and returns its length; an empty dest asks for the length only.
-func (r *rawFS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+func (r *rawFS) GetXAttr(cancel <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
 	ino := r.nodes.get(h.NodeId)
 	if ino == nil {
 		return 0, fuse.Status(syscall.ESTALE)
 	}
-	value, err := r.fs.GetXattr(r.ctx, ino, name)
+	ctx := r.caller(cancel, h)
+	defer ctx.end()
+	value, err := r.fs.GetXattr(ctx, ino, name)
 	if err != nil {
 		return 0, r.status("getxattr", h.NodeId, err)
 	}
@@ -25,12 +27,14 @@ func (r *rawFS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest 
 
 // ListXAttr copies the names of all extended attributes to dest, each with a zero byte behind it, and returns their
 // length; an empty dest asks for the length only.
-func (r *rawFS) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+func (r *rawFS) ListXAttr(cancel <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	ino := r.nodes.get(h.NodeId)
 	if ino == nil {
 		return 0, fuse.Status(syscall.ESTALE)
 	}
-	names, err := r.fs.ListXattr(r.ctx, ino)
+	ctx := r.caller(cancel, h)
+	defer ctx.end()
+	names, err := r.fs.ListXattr(ctx, ino)
 	if err != nil {
 		return 0, r.status("listxattr", h.NodeId, err)
 	}
@@ -53,20 +57,24 @@ func (r *rawFS) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uin
 }
 
 // SetXAttr sets an extended attribute; in.Flags are those of setxattr(2).
-func (r *rawFS) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
+func (r *rawFS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
 	ino := r.nodes.get(in.NodeId)
 	if ino == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
 	// The request's buffer is used again after this call, so the value is copied.
-	return r.status("setxattr", in.NodeId, r.fs.SetXattr(r.ctx, ino, name, append([]byte(nil), value...), in.Flags))
+	ctx := r.caller(cancel, &in.InHeader)
+	defer ctx.end()
+	return r.status("setxattr", in.NodeId, r.fs.SetXattr(ctx, ino, name, append([]byte(nil), value...), in.Flags))
 }
 
 // RemoveXAttr removes an extended attribute.
-func (r *rawFS) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+func (r *rawFS) RemoveXAttr(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	ino := r.nodes.get(h.NodeId)
 	if ino == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	return r.status("removexattr", h.NodeId, r.fs.RemoveXattr(r.ctx, ino, name))
+	ctx := r.caller(cancel, h)
+	defer ctx.end()
+	return r.status("removexattr", h.NodeId, r.fs.RemoveXattr(ctx, ino, name))
 }

@@ -58,6 +58,7 @@ func appendDelta(b []byte, d *Delta) ([]byte, error) {
 
 func appendKey(b []byte, k *blockcrypt.WrappedDEK) []byte {
 	b = binary.AppendUvarint(b, uint64(k.Number))
+	b = binary.AppendUvarint(b, uint64(k.Born))
 	b = binary.AppendUvarint(b, uint64(k.Epoch))
 	return appendBytes(append(b, k.Commit[:]...), k.Wrap)
 }
@@ -190,14 +191,14 @@ func (d *decoder) entry() *blockcrypt.Entry {
 }
 
 func (d *decoder) keys() []blockcrypt.WrappedDEK {
-	n := d.count(36)
+	n := d.count(37)
 	if n == 0 {
 		return nil
 	}
 	keys := make([]blockcrypt.WrappedDEK, n)
 	for i := range keys {
 		k := &keys[i]
-		k.Number, k.Epoch = d.uint32(), d.uint32()
+		k.Number, k.Born, k.Epoch = d.uint32(), d.uint32(), d.uint32()
 		d.fixed(k.Commit[:])
 		k.Wrap = append([]byte(nil), d.bytes(maxWrap)...)
 	}

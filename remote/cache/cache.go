@@ -28,7 +28,7 @@ type Options struct {
 	// Kept is a directory of what was published since the last fold, made if it is missing; "": none is kept.
 	Kept string
 
-	// StateSize bounds what State holds, in bytes: who would write more waits. 0: DefaultStateSize, or half of what is free
+	// StateSize bounds what State and Kept hold, in bytes: who would write more waits. 0: DefaultStateSize, or half of what is free
 	// there if that is less.
 	StateSize int64
 
@@ -78,13 +78,13 @@ func Open(far remote.Store, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	gauge, err := newGauge(state, o)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open state: %w", err), state.Close())
-	}
 	kept, err := openKept(o.disk(), o.Kept)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open state: %w", err), state.Close())
+	}
+	gauge, err := newGauge(state, kept, o)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open state: %w", err), kept.close(), state.Close())
 	}
 	pages, err := openPages(o.Cache, o.Size)
 	if err != nil {

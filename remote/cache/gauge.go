@@ -19,6 +19,7 @@ type gauge struct {
 	wait  time.Duration
 	away  func() bool
 	log   *slog.Logger
+	kept  *kept        // counts, too
 	sent  atomic.Int64 // bytes that were published since Open
 	fails atomic.Bool  // the last attempt to publish has failed, although the shared store may be there
 
@@ -40,10 +41,16 @@ const (
 	wellAbove = 4 << 20
 
 	lookEvery = 200 * time.Millisecond
+
+	// keptShare is the part of the bound that what is kept may take from what waits: folds see to it that it is less.
+	keptShare = 2
+
+	// muchKept is the part of the bound from which on what is kept is much.
+	muchKept = 8
 )
 
-func newGauge(state *dir.Store, o Options) (*gauge, error) {
-	g := &gauge{state: state, limit: o.StateSize, wait: o.Wait, away: o.Away, log: o.Log, sizes: make(map[string]int64), less: make(chan struct{})}
+func newGauge(state *dir.Store, kept *kept, o Options) (*gauge, error) {
+	g := &gauge{state: state, kept: kept, limit: o.StateSize, wait: o.Wait, away: o.Away, log: o.Log, sizes: make(map[string]int64), less: make(chan struct{})}
 	if g.away == nil {
 		g.away = func() bool { return false }
 	}
@@ -122,9 +129,9 @@ func (g *gauge) look(ctx context.Context) {
 }
 
 // full reports whether n bytes more are too much, by the bound or by what the disk has left, and returns what tells that
-// it is worth asking again. g.mu is held.
+// it is worth asking again. What is kept is no reason to wait by itself, as publishing makes it no less. g.mu is held.
 func (g *gauge) full(n int64) (full bool, less <-chan struct{}) {
-	if g.used+n > g.limit && g.used > 0 {
+	if g.used+min(g.kept.bytes(), g.limit/keptShare)+n > g.limit && g.used > 0 {
 		return true, g.less
 	}
 	return g.used >= wellAbove && g.space.Available < min(spareDisk, g.space.Total/16), g.less
@@ -220,7 +227,7 @@ func (p *patience) over() bool {
 
 // Usage is how much lies on this machine. Sizes are in bytes.
 type Usage struct {
-	State, StateBound int64
+	State, StateBound int64 // State: what waits, and what is kept
 	Sent              int64 // published since Open
 	Cache, CacheBound int64
 	Writers           int       // who wait for room in the state
@@ -235,6 +242,6 @@ func (s *Store) Usage() Usage {
 	p.mu.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	u.State, u.StateBound, u.Sent, u.Writers, u.WaitSince = g.used, g.limit, g.sent.Load(), g.waiting, g.since
+	u.State, u.StateBound, u.Sent, u.Writers, u.WaitSince = g.used+g.kept.bytes(), g.limit, g.sent.Load(), g.waiting, g.since
 	return u
 }

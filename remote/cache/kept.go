@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"envfs/blockcrypt"
@@ -23,6 +24,10 @@ type kept struct {
 	dir.FS
 	disk Disk
 	at   string
+
+	mu    sync.Mutex
+	sizes map[string]int64 // of the segments
+	total int64
 }
 
 func openKept(disk Disk, at string) (*kept, error) {
@@ -40,7 +45,58 @@ func openKept(disk Disk, at string) (*kept, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, errors.Join(err, disk.Leave(files))
 	}
-	return &kept{files, disk, at}, nil
+	k := &kept{FS: files, disk: disk, at: at, sizes: make(map[string]int64)}
+	all, err := k.names()
+	if err != nil {
+		return nil, errors.Join(err, disk.Leave(files))
+	}
+	for _, i := range all {
+		k.note(i.Name, i.Size)
+	}
+	return k, nil
+}
+
+// note notes how long a segment is that is kept; 0: it is kept no more.
+func (k *kept) note(name string, size int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.total += size - k.sizes[name]
+	if k.sizes[name] = size; size == 0 {
+		delete(k.sizes, name)
+	}
+}
+
+// bytes returns how much is kept.
+func (k *kept) bytes() int64 {
+	if k == nil {
+		return 0
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.total
+}
+
+// unfinished is how the names of files begin that are being written.
+const unfinished = ".new-"
+
+// tidy removes what a crash has left half-written. Nobody else is at work here.
+func (k *kept) tidy() error {
+	if k == nil {
+		return nil
+	}
+	entries, err := k.ReadDir("")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name, unfinished) {
+			continue
+		}
+		if err := k.Remove(e.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (k *kept) close() error {
@@ -68,13 +124,20 @@ func (k *kept) take(stateDir, name string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was released before
 	}
+	if err != nil {
+		return err
+	}
+	st, err := k.Stat(name)
+	if err == nil {
+		k.note(name, st.Size)
+	}
 	return err
 }
 
 // put writes an object so that what is there after a power loss is it or what was there before, whole: without a root that
 // can be read nothing of what is here can be brought back.
 func (k *kept) put(name string, data []byte) error {
-	temp := ".new-" + path.Base(name)
+	temp := unfinished + path.Base(name)
 	if err := k.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -98,6 +161,7 @@ func (k *kept) drop(names []string) {
 	for _, name := range names {
 		if k.keeps(name) {
 			_ = k.Remove(name) // in the next fold's way it is not
+			k.note(name, 0)
 		}
 	}
 }
@@ -181,6 +245,9 @@ func (s *Store) Keep(ctx context.Context, segments []string) error {
 		if err == nil {
 			err = s.kept.put(name, data)
 		}
+		if err == nil {
+			s.kept.note(name, int64(len(data)))
+		}
 		if err != nil {
 			return fmt.Errorf("keep %s: %w", name, err)
 		}
@@ -190,6 +257,12 @@ func (s *Store) Keep(ctx context.Context, segments []string) error {
 	}
 	return nil
 }
+
+// KeptMuch reports whether what is kept is so much of what may lie here that a fold is to make it less.
+func (s *Store) KeptMuch() bool { return s.kept.bytes() > s.gauge.limit/muchKept }
+
+// Unkeep lets go of segments that are folded: nothing needs them with the root that was kept last.
+func (s *Store) Unkeep(segments []string) { s.kept.drop(segments) }
 
 // maxSegment bounds what is kept of one segment.
 const maxSegment = 64 << 20

@@ -23,7 +23,15 @@ type local struct{ *Store }
 func (s *Store) Local() remote.Local { return local{s} }
 
 // Lock implements remote.Local: it locks the state.
-func (l local) Lock() error { return l.state.Lock() }
+func (l local) Lock() error {
+	if err := l.state.Lock(); err != nil {
+		return err
+	}
+	if err := l.kept.tidy(); err != nil {
+		return fmt.Errorf("remove what a crash has left: %w", err)
+	}
+	return nil
+}
 
 // Create implements remote.Local for segments and extents, which alone grow, and for what is set aside below damaged/,
 // which stays in the state.

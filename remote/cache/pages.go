@@ -4,11 +4,9 @@ import (
 	"container/list"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -40,35 +39,31 @@ type pageKey struct {
 	number int64
 }
 
-// pages are the files of the cache, one a page: its bytes and their CRC-32C. Files that are missing, torn or decayed are
-// as if they were not there. What was used least recently goes when there are too many bytes.
+// pages are the files of the cache: each holds a row of pages of one object, each page followed by its CRC-32C. What is
+// missing, torn or decayed is as if it was not there. What was used least recently goes when there are too many bytes.
 type pages struct {
 	dir   string
 	limit int64
 	group singleflight.Group
 
 	mu      sync.Mutex
-	total   int64 // bytes of all entries
-	entries map[pageKey]*list.Element
-	recent  list.List // of *page, the most recently used first
-	objects map[nameHash]map[int64]bool
+	total   int64                           // bytes of all rows
+	entries map[pageKey]*list.Element       // every page of every row; none is in two
+	recent  list.List                       // of row, the most recently used first
+	objects map[nameHash]map[int64]struct{} // the pages of each object
 }
 
-type page struct {
-	key  pageKey
-	size int64
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// openPages returns the cache in a directory with what it holds from earlier.
+// openPages returns the cache in a directory with what it holds from earlier. That a full disk has no place for the directory
+// is no error.
 func openPages(dir string, limit int64) (*pages, error) {
-	p := &pages{dir: dir, limit: limit, entries: make(map[pageKey]*list.Element), objects: make(map[nameHash]map[int64]bool)}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	p := &pages{dir: dir, limit: limit, entries: make(map[pageKey]*list.Element), objects: make(map[nameHash]map[int64]struct{})}
+	if err := os.MkdirAll(dir, 0o700); errors.Is(err, syscall.ENOSPC) {
+		return p, nil
+	} else if err != nil {
 		return nil, err
 	}
 	type found struct {
-		page
+		row
 		used time.Time
 	}
 	var all []found
@@ -76,12 +71,17 @@ func openPages(dir string, limit int64) (*pages, error) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		key, ok := parsePagePath(path)
+		if strings.HasSuffix(path, tempSuffix) { // a crash has left it, or whoever is writing it does without
+			_ = os.Remove(path)
+			return nil
+		}
+		r, ok := parseRowPath(path)
 		info, err := d.Info()
-		if err != nil || !ok {
+		if err != nil || !ok || info.Size() > r.limit() {
 			return nil // vanished meanwhile, or not ours
 		}
-		all = append(all, found{page{key, info.Size()}, info.ModTime()})
+		r.size = info.Size()
+		all = append(all, found{r, info.ModTime()})
 		return nil
 	})
 	if err != nil {
@@ -89,46 +89,35 @@ func openPages(dir string, limit int64) (*pages, error) {
 	}
 	slices.SortFunc(all, func(a, b found) int { return a.used.Compare(b.used) })
 	for _, f := range all {
-		p.noteLocked(f.key, f.size)
+		p.note(f.row)
 	}
-	p.evict()
 	return p, nil
 }
 
-func (p *pages) path(k pageKey) string {
-	name := hex.EncodeToString(k.object[:])
-	return filepath.Join(p.dir, name[:2], name+"-"+strconv.FormatInt(k.number, 10))
-}
-
-func parsePagePath(path string) (k pageKey, ok bool) {
-	object, number, found := strings.Cut(filepath.Base(path), "-")
-	b, err := hex.DecodeString(object)
-	if !found || err != nil || len(b) != len(k.object) {
-		return k, false
+func (p *pages) path(r row) string {
+	name := hex.EncodeToString(r.key.object[:])
+	path := filepath.Join(p.dir, name[:2], name+"-"+strconv.FormatInt(r.key.number, 10))
+	if r.count > 1 {
+		path += "+" + strconv.FormatInt(r.count, 10)
 	}
-	k.object = nameHash(b)
-	k.number, err = strconv.ParseInt(number, 10, 64)
-	return k, err == nil && k.number >= wholeObject
+	return path
 }
 
 // get returns a page that the cache holds.
 func (p *pages) get(k pageKey) ([]byte, bool) {
 	p.mu.Lock()
 	e := p.entries[k]
-	if e != nil {
-		p.recent.MoveToFront(e)
-	}
-	p.mu.Unlock()
 	if e == nil {
+		p.mu.Unlock()
 		return nil, false
 	}
-	data, err := os.ReadFile(p.path(k))
-	if err == nil {
-		if n := len(data) - 4; n >= 0 && crc32.Checksum(data[:n], castagnoli) == binary.BigEndian.Uint32(data[n:]) {
-			return data[:n:n], true
-		}
+	p.recent.MoveToFront(e)
+	r := e.Value.(row)
+	p.mu.Unlock()
+	if data, err := readPage(p.path(r), r, k.number); err == nil {
+		return data, true
 	}
-	p.forget(k)
+	p.forget(e)
 	return nil, false
 }
 
@@ -139,15 +128,15 @@ func (p *pages) has(k pageKey) bool {
 	return p.entries[k] != nil
 }
 
-// size returns the length of a page's content, if the cache holds it.
-func (p *pages) size(k pageKey) (int64, bool) {
+// size returns the length of an object that the cache holds whole.
+func (p *pages) size(object nameHash) (int64, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e := p.entries[k]
+	e := p.entries[pageKey{object, wholeObject}]
 	if e == nil {
 		return 0, false
 	}
-	return e.Value.(*page).size - 4, true
+	return e.Value.(row).size - checksumSize, true
 }
 
 // fetch returns a page, which it gets by load and keeps unless the cache holds it by now. Those who want it at the same
@@ -176,14 +165,19 @@ func (p *pages) fetch(ctx context.Context, k pageKey, load func(ctx context.Cont
 	}
 }
 
-// put keeps a page, if the disk lets it: the cache only saves time.
-func (p *pages) put(k pageKey, data []byte) {
-	path := p.path(k)
-	temp := path + ".tmp"
-	err := writePage(temp, data)
+// put keeps a page, or an object that is kept whole, if the disk lets it: the cache only saves time.
+func (p *pages) put(k pageKey, data []byte) { p.putRow(k, data, max(1, len(data))) }
+
+// putRow keeps a row of pages from k on, each of length bytes but the last, which may be shorter.
+func (p *pages) putRow(k pageKey, data []byte, length int) {
+	count := max(1, (len(data)+length-1)/length)
+	r := row{key: k, count: int64(count), size: int64(len(data) + count*checksumSize)}
+	path := p.path(r)
+	temp := path + tempSuffix
+	err := writeRow(temp, data, length)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			err = writePage(temp, data)
+			err = writeRow(temp, data, length)
 		}
 	}
 	if err == nil {
@@ -193,88 +187,95 @@ func (p *pages) put(k pageKey, data []byte) {
 		_ = os.Remove(temp) // of a full disk
 		return
 	}
+	p.note(r)
+}
+
+// note takes a row in, in place of those that hold some of its pages, and makes room. A row that holds all of them stays.
+func (p *pages) note(r row) {
 	p.mu.Lock()
-	p.noteLocked(k, int64(len(data)+checksumSize))
+	gone := p.replaceLocked(r)
+	for p.total > p.limit && p.recent.Len() > 0 {
+		gone = append(gone, p.removeLocked(p.recent.Back()))
+	}
 	p.mu.Unlock()
-	p.evict()
-}
-
-// checksumSize is how much longer than its content a page's file is.
-const checksumSize = 4
-
-// writePage writes a page's file.
-func writePage(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		_, err = f.Write(binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli)))
-	}
-	return errors.Join(err, f.Close())
-}
-
-func (p *pages) noteLocked(k pageKey, size int64) {
-	if e := p.entries[k]; e != nil {
-		p.removeLocked(e)
-	}
-	p.entries[k] = p.recent.PushFront(&page{k, size})
-	p.total += size
-	if p.objects[k.object] == nil {
-		p.objects[k.object] = make(map[int64]bool)
-	}
-	p.objects[k.object][k.number] = true
-}
-
-func (p *pages) removeLocked(e *list.Element) {
-	pg := e.Value.(*page)
-	p.recent.Remove(e)
-	delete(p.entries, pg.key)
-	p.total -= pg.size
-	numbers := p.objects[pg.key.object]
-	delete(numbers, pg.key.number)
-	if len(numbers) == 0 {
-		delete(p.objects, pg.key.object)
+	for _, old := range gone {
+		_ = os.Remove(p.path(old)) // it may be gone
 	}
 }
 
-// evict removes what was used least recently until the cache holds no more than it may.
-func (p *pages) evict() {
-	for {
-		p.mu.Lock()
-		last := p.recent.Back()
-		if p.total <= p.limit || last == nil {
-			p.mu.Unlock()
-			return
+// replaceLocked takes a row in, and returns those whose files are of no use any more.
+func (p *pages) replaceLocked(r row) (gone []row) {
+	for n := range r.count {
+		e := p.entries[pageKey{r.key.object, r.key.number + n}]
+		if e == nil {
+			continue
 		}
-		k := last.Value.(*page).key
-		p.removeLocked(last)
-		p.mu.Unlock()
-		_ = os.Remove(p.path(k)) // it may be gone
+		old := e.Value.(row)
+		if old.key.number < r.key.number && old.end() >= r.end() || old.key == r.key && old.count > r.count {
+			return append(gone, r)
+		}
+		p.removeLocked(e)
+		if old.key != r.key || old.count != r.count { // else its file was replaced
+			gone = append(gone, old)
+		}
 	}
+	e := p.recent.PushFront(r)
+	numbers := p.objects[r.key.object]
+	if numbers == nil {
+		numbers = make(map[int64]struct{})
+		p.objects[r.key.object] = numbers
+	}
+	for n := range r.count {
+		k := pageKey{r.key.object, r.key.number + n}
+		p.entries[k] = e
+		numbers[k.number] = struct{}{}
+	}
+	p.total += r.size
+	return gone
 }
 
-// forget removes a page.
-func (p *pages) forget(k pageKey) {
+// removeLocked takes a row out. Its file stays for the caller to remove.
+func (p *pages) removeLocked(e *list.Element) row {
+	r := e.Value.(row)
+	p.recent.Remove(e)
+	numbers := p.objects[r.key.object]
+	for n := range r.count {
+		delete(p.entries, pageKey{r.key.object, r.key.number + n})
+		delete(numbers, r.key.number+n)
+	}
+	if len(numbers) == 0 {
+		delete(p.objects, r.key.object)
+	}
+	p.total -= r.size
+	return r
+}
+
+// forget removes a row, unless another has taken its place meanwhile.
+func (p *pages) forget(e *list.Element) {
 	p.mu.Lock()
-	if e := p.entries[k]; e != nil {
+	r := e.Value.(row)
+	held := p.entries[r.key] == e
+	if held {
 		p.removeLocked(e)
 	}
 	p.mu.Unlock()
-	_ = os.Remove(p.path(k)) // it may be gone
+	if held {
+		_ = os.Remove(p.path(r)) // it may be gone
+	}
 }
 
 // drop removes what is kept of an object, and reports whether that was anything.
 func (p *pages) drop(object nameHash) bool {
 	p.mu.Lock()
-	var numbers []int64
+	var all []*list.Element
 	for n := range p.objects[object] {
-		numbers = append(numbers, n)
+		if e := p.entries[pageKey{object, n}]; !slices.Contains(all, e) {
+			all = append(all, e)
+		}
 	}
 	p.mu.Unlock()
-	for _, n := range numbers {
-		p.forget(pageKey{object, n})
+	for _, e := range all {
+		p.forget(e)
 	}
-	return len(numbers) > 0
+	return len(all) > 0
 }

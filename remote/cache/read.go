@@ -159,7 +159,7 @@ func (s *Store) Size(ctx context.Context, name string) (int64, error) {
 			return n, err
 		}
 	}
-	if n, ok := s.pages.size(pageKey{hashOf(name), wholeObject}); ok && cached(name) {
+	if n, ok := s.pages.size(hashOf(name)); ok && cached(name) {
 		return n, ctx.Err()
 	}
 	return s.far.Size(ctx, name)

@@ -43,9 +43,14 @@ type runs struct {
 
 // place is where an object was read last, and how many of its pages were fetched by themselves.
 type place struct {
-	page    int64
+	recent  [recentPages]int64 // numbers of pages + 1, the newest at next-1
+	next    int
 	fetched int
 }
+
+// recentPages is how many of the pages that were read last are remembered: as many readers of one row may overtake each
+// other, since the kernel sends several requests at once.
+const recentPages = 4
 
 // run is a row of pages that one request fetches.
 type run struct {
@@ -66,20 +71,23 @@ func newRuns() *runs {
 	return &runs{slots: semaphore.NewWeighted(maxRuns), storing: semaphore.NewWeighted(maxStoring), last: make(map[nameHash]place), all: make(map[nameHash][]*run)}
 }
 
-// touch notes that a page is read. It reports whether the one before it was read last.
+// touch notes that a page is read. It reports whether the one before it was among those that were read last.
 func (r *runs) touch(k pageKey) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last, known := r.last[k.object]
+	at, known := r.last[k.object]
 	if !known && len(r.last) >= maxTracked {
 		for object := range r.last { // whichever comes first
 			delete(r.last, object)
 			break
 		}
 	}
-	sequential := known && k.number == last.page+1
-	last.page = k.number
-	r.last[k.object] = last
+	sequential := k.number > 0 && slices.Contains(at.recent[:], k.number)
+	if !slices.Contains(at.recent[:], k.number+1) {
+		at.recent[at.next] = k.number + 1
+		at.next = (at.next + 1) % recentPages
+		r.last[k.object] = at
+	}
 	return sequential
 }
 
@@ -313,17 +321,11 @@ func (s *Store) begin(name string, n *run) {
 	})
 }
 
-// store puts the pages of a run into the cache.
+// store puts the pages of a run into the cache, in one file: making a file costs as much as writing several pages.
 func (s *Store) store(n *run) {
-	for number := n.from; number < n.to; number++ {
-		part := n.page(number)
-		if number > n.from && len(part) == 0 {
-			return
-		}
-		n.storing.Lock()
-		if !n.dropped {
-			s.pages.put(pageKey{n.object, number}, part)
-		}
-		n.storing.Unlock()
+	n.storing.Lock()
+	defer n.storing.Unlock()
+	if !n.dropped {
+		s.pages.putRow(pageKey{n.object, n.from}, n.data, pageSize)
 	}
 }

@@ -64,9 +64,10 @@ func (c *chain) RetrieveWithCredContext(cc *credentials.CredContext) (credential
 	}
 	c.current = nil
 	return credentials.Value{}, &ConfigError{
-		What: "no credentials were found",
-		Hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials (?profile=NAME), or `mc alias set`",
-		Err:  errors.Join(errs...),
+		What:    "no credentials were found",
+		Hint:    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials (?profile=NAME), or `mc alias set`",
+		Err:     errors.Join(errs...),
+		Passing: true,
 	}
 }
 
@@ -86,12 +87,15 @@ func (s *Store) credentials() credentials.Value {
 // renew looks for credentials anew, after the server has refused those that were used. It reports whether there are others
 // now.
 func (s *Store) renew(used credentials.Value) bool {
-	if now := s.credentials(); now.AccessKeyID != used.AccessKeyID || now.SessionToken != used.SessionToken {
+	if differ(s.credentials(), used) {
 		return true // somebody else was faster
 	}
 	s.creds.Expire()
-	now := s.credentials()
-	return now.AccessKeyID != used.AccessKeyID || now.SessionToken != used.SessionToken
+	return differ(s.credentials(), used)
+}
+
+func differ(a, b credentials.Value) bool {
+	return a.AccessKeyID != b.AccessKeyID || a.SecretAccessKey != b.SecretAccessKey || a.SessionToken != b.SessionToken
 }
 
 // mcAlias finds the credentials of the alias in mc's configuration whose URL is the address's endpoint.

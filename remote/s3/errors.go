@@ -19,6 +19,9 @@ type ConfigError struct {
 	What string // what is wrong
 	Hint string // what to do
 	Err  error  // how it showed; may be nil
+
+	// Passing: whoever sets up the server, its users or the network can mend it while the vault is in use.
+	Passing bool
 }
 
 func (e *ConfigError) Error() string {
@@ -86,16 +89,16 @@ func judge(err error) (class, error) {
 
 // codes says what the server's error codes mean for whoever set it up.
 var codes = map[string]ConfigError{
-	"NoSuchBucket":                 {What: "there is no such bucket", Hint: "check the bucket's name, or make it first"},
+	"NoSuchBucket":                 {What: "there is no such bucket", Hint: "check the bucket's name, or make it first", Passing: true},
 	"InvalidBucketName":            {What: "this cannot be a bucket's name", Hint: "check the address: s3://BUCKET/PREFIX?endpoint=https://HOST:PORT"},
-	"InvalidAccessKeyId":           {What: "the server does not know the access key", Hint: "check the credentials (AWS_ACCESS_KEY_ID or the profile), and that the endpoint is the right one"},
-	"SignatureDoesNotMatch":        {What: "the secret key is wrong", Hint: "check the credentials (AWS_SECRET_ACCESS_KEY or the profile)"},
-	"InvalidToken":                 {What: "the session token is wrong", Hint: "check AWS_SESSION_TOKEN, or sign in anew"},
-	"InvalidTokenId":               {What: "the session token is wrong", Hint: "check AWS_SESSION_TOKEN, or sign in anew"},
-	"RequestTimeTooSkewed":         {What: "this machine's clock is wrong, or the server's", Hint: "set the clock (for example: timedatectl set-ntp true)"},
-	"AccessDenied":                 {What: "the server refuses access", Hint: "check the policy of this user; the bucket's name; and the credentials"},
-	"AllAccessDisabled":            {What: "the server refuses access", Hint: "check the bucket with its owner"},
-	"AccountProblem":               {What: "the server refuses access", Hint: "check the account with the provider"},
+	"InvalidAccessKeyId":           {What: "the server does not know the access key", Hint: "check the credentials (AWS_ACCESS_KEY_ID or the profile), and that the endpoint is the right one", Passing: true},
+	"SignatureDoesNotMatch":        {What: "the secret key is wrong", Hint: "check the credentials (AWS_SECRET_ACCESS_KEY or the profile)", Passing: true},
+	"InvalidToken":                 {What: "the session token is wrong", Hint: "check AWS_SESSION_TOKEN, or sign in anew", Passing: true},
+	"InvalidTokenId":               {What: "the session token is wrong", Hint: "check AWS_SESSION_TOKEN, or sign in anew", Passing: true},
+	"RequestTimeTooSkewed":         {What: "this machine's clock is wrong, or the server's", Hint: "set the clock (for example: timedatectl set-ntp true)", Passing: true},
+	"AccessDenied":                 {What: "the server refuses access", Hint: "check the policy of this user; the bucket's name; and the credentials", Passing: true},
+	"AllAccessDisabled":            {What: "the server refuses access", Hint: "check the bucket with its owner", Passing: true},
+	"AccountProblem":               {What: "the server refuses access", Hint: "check the account with the provider", Passing: true},
 	"PermanentRedirect":            {What: "the bucket is in another region", Hint: "give it: ?region=NAME"},
 	"AuthorizationHeaderMalformed": {What: "the bucket is in another region", Hint: "give it: ?region=NAME"},
 	"NotImplemented":               {What: "the server cannot do this", Hint: "it lacks a part of S3 that envfs needs"},
@@ -121,7 +124,7 @@ func judgeReply(r minio.ErrorResponse) (class, error) {
 		return again, err
 	}
 	switch r.Code {
-	case "InvalidAccessKeyId", "InvalidToken", "InvalidTokenId":
+	case "InvalidAccessKeyId", "InvalidToken", "InvalidTokenId", "SignatureDoesNotMatch":
 		err = &marked{err, errStale}
 	case "AccessDenied", "AllAccessDisabled":
 		err = &marked{err, ErrDenied}
@@ -153,7 +156,7 @@ func (m *marked) Unwrap() []error { return []error{m.error, m.mark} }
 
 // judgeTLS returns what an error means if the two ends could not agree on a protected connection, else nil.
 func judgeTLS(err error) error {
-	wrong := &ConfigError{Err: err}
+	wrong := &ConfigError{Err: err, Passing: true}
 	var (
 		authority x509.UnknownAuthorityError
 		host      x509.HostnameError
@@ -176,6 +179,12 @@ func judgeTLS(err error) error {
 		return nil
 	}
 	return wrong
+}
+
+// passes reports whether an error is one that may pass without anything being changed here.
+func passes(err error) bool {
+	c, ok := errors.AsType[*ConfigError](err)
+	return ok && c.Passing
 }
 
 // fail names the operation and the object in err.

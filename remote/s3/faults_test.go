@@ -35,6 +35,7 @@ const (
 	slowDown        // it is not done: 503
 	cutBody         // the reply ends in its middle
 	conflict        // it is not done: 409
+	denied          // it is not done: 403
 )
 
 func (f *faulty) set(fn func(r *http.Request) fault) {
@@ -57,6 +58,8 @@ func (f *faulty) RoundTrip(r *http.Request) (*http.Response, error) {
 		return reply(r, 503, "SlowDown"), nil
 	case conflict:
 		return reply(r, 409, "ConditionalRequestConflict"), nil
+	case denied:
+		return reply(r, 403, "AccessDenied"), nil
 	}
 	resp, err := f.next.RoundTrip(r)
 	switch {

@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// Outage is a time in which the server does not answer, or answers that it cannot serve.
+// Outage is a time in which the server does not answer, or answers that it cannot serve, or refuses who had been let in
+// (see Store.Persist).
 type Outage struct {
 	Since time.Time // of the first request that failed
 	Cause string    // in a few words: connection refused
+	Hint  string    // what to do, if that can be told
 }
 
 // awayAfter is how long nothing but failures counts as a bad connection; then the server is away.
@@ -25,6 +27,9 @@ type reach struct {
 	mu   sync.Mutex
 	now  Outage // zero Since: the last request was answered
 	away bool
+
+	// writes: some write was refused. Then only a write that is not ends the outage, as reading may be allowed still.
+	writes bool
 }
 
 // Outage returns since when and why the server has been away, if it is.
@@ -34,14 +39,18 @@ func (s *Store) Outage() (Outage, bool) {
 	return s.reach.now, s.reach.away
 }
 
-// failed notes that a request was not answered.
-func (r *reach) failed(err error) {
+// failed notes that a request was not answered, or refused.
+func (r *reach) failed(err error, writing bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.now.Since.IsZero() {
 		r.now.Since = time.Now()
 	}
-	r.now.Cause = cause(err)
+	r.now.Cause, r.now.Hint = cause(err), ""
+	if c, ok := errors.AsType[*ConfigError](err); ok {
+		r.now.Hint = c.Hint
+		r.writes = r.writes || writing
+	}
 	if !r.away && time.Since(r.now.Since) >= awayAfter {
 		r.away = true
 		if r.onAway != nil {
@@ -51,9 +60,13 @@ func (r *reach) failed(err error) {
 }
 
 // answered notes that a request was answered.
-func (r *reach) answered() {
+func (r *reach) answered(writing bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.writes && !writing {
+		return
+	}
+	r.writes = false
 	if r.away && r.onBack != nil {
 		r.onBack(r.now)
 	}
@@ -70,6 +83,9 @@ func cause(err error) string {
 	}
 	if e, ok := errors.AsType[net.Error](err); errors.Is(err, context.DeadlineExceeded) || ok && e.Timeout() {
 		return "no answer in time"
+	}
+	if c, ok := errors.AsType[*ConfigError](err); ok {
+		return c.What
 	}
 	return err.Error()
 }

@@ -30,31 +30,33 @@ var DefaultRetry = Retry{First: 50 * time.Millisecond, Max: 5 * time.Second, Pat
 // do calls attempt until it succeeds, or fails in a way that another attempt would not mend, or patience is over. Its error
 // is judged. size is the number of bytes that an attempt transfers.
 func (s *Store) do(ctx context.Context, size int64, attempt func(ctx context.Context) error) error {
-	return s.doFor(ctx, s.retry.Patience, size, attempt)
+	return s.doFor(ctx, s.retry.Patience, false, size, attempt)
 }
 
 // doWriting is do with the patience of what writes.
 func (s *Store) doWriting(ctx context.Context, size int64, attempt func(ctx context.Context) error) error {
-	return s.doFor(ctx, max(s.retry.Writing, s.retry.Patience), size, attempt)
+	return s.doFor(ctx, max(s.retry.Writing, s.retry.Patience), true, size, attempt)
 }
 
-func (s *Store) doFor(ctx context.Context, patience time.Duration, size int64, attempt func(ctx context.Context) error) error {
+func (s *Store) doFor(ctx context.Context, patience time.Duration, writing bool, size int64, attempt func(ctx context.Context) error) error {
 	began := time.Now()
 	pause := s.retry.First
 	for {
 		used := s.credentials()
-		class, err := s.try(ctx, size, attempt)
+		class, err := s.try(ctx, writing, size, attempt)
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, errStale) && s.renew(used) {
+		persist := s.persists.Load() && passes(err)
+		renewed := (persist || errors.Is(err, errStale)) && s.renew(used)
+		if renewed || persist {
 			class = again
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if class == again {
-			s.reach.failed(err)
+			s.reach.failed(err, writing)
 		}
 		wait := rand.N(pause + 1)
 		if class != again {
@@ -65,6 +67,9 @@ func (s *Store) doFor(ctx context.Context, patience time.Duration, size int64, a
 		}
 		if time.Since(began)+wait > patience {
 			s.count.fail(err)
+			if persist {
+				return err
+			}
 			return &ConfigError{
 				What: fmt.Sprintf("the server does not answer; gave up after %v", time.Since(began).Round(time.Millisecond)),
 				Hint: "check the endpoint in the address, the network, and whether a proxy is set (HTTPS_PROXY)",
@@ -81,7 +86,7 @@ func (s *Store) doFor(ctx context.Context, patience time.Duration, size int64, a
 	}
 }
 
-func (s *Store) try(ctx context.Context, size int64, attempt func(ctx context.Context) error) (class, error) {
+func (s *Store) try(ctx context.Context, writing bool, size int64, attempt func(ctx context.Context) error) (class, error) {
 	if s.closed.Load() {
 		return final, errClosed
 	}
@@ -89,7 +94,7 @@ func (s *Store) try(ctx context.Context, size int64, attempt func(ctx context.Co
 	defer cancel()
 	class, err := judge(attempt(ctx))
 	if class == asked {
-		s.reach.answered()
+		s.reach.answered(writing)
 	}
 	return class, err
 }

@@ -53,6 +53,7 @@ type Store struct {
 	retry    Retry
 	readOnly bool
 	closed   atomic.Bool
+	persists atomic.Bool
 	idle     func() // ends connections that are not in use
 	count    counters
 	reach    reach
@@ -122,6 +123,11 @@ func open(a Address, o Options) (*Store, error) {
 	s.core.SetAppInfo("envfs", o.Version)
 	return s, nil
 }
+
+// Persist has requests wait, as for a server that does not answer, where ConfigError.Passing says that the cause may pass:
+// the credentials have expired, a policy or a certificate was changed. It is for a store that has been in use, as at first
+// contact such an error is the user's to mend at once. Credentials are looked for anew before each attempt.
+func (s *Store) Persist() { s.persists.Store(true) }
 
 func lookup(pathStyle string) minio.BucketLookupType {
 	switch pathStyle {

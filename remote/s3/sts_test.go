@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -172,6 +173,63 @@ func TestOutage(t *testing.T) {
 		}
 		if _, now := s.Outage(); now {
 			t.Error("it is away still")
+		}
+	})
+}
+
+// Who is refused is told so at once before Persist; after it requests wait until the server lets them in again, like in an
+// outage. Being allowed to read does not end it where writing is refused.
+func TestPersist(t *testing.T) {
+	eachServer(t, func(t *testing.T, b *bench) {
+		impatient := quick
+		impatient.Patience, impatient.Writing = 50*time.Millisecond, time.Hour
+		var told []s3.Outage
+		f := new(faulty)
+		s := open(t, b.server, b.address, s3.Options{Retry: impatient, OnAway: func(o s3.Outage) { told = append(told, o) },
+			OnBack: func(o s3.Outage) { told = append(told, o) }, Transport: func(next http.RoundTripper) http.RoundTripper {
+				f.next = next
+				return f
+			}})
+		f.set(first(1, http.MethodPut, denied))
+		if err := s.Put(t.Context(), nameOf(0), nil); !errors.Is(err, s3.ErrDenied) || s.Stats().Retries > 0 {
+			t.Fatalf("before Persist: %v after %d more attempts", err, s.Stats().Retries)
+		}
+		s.Persist()
+		if err := replaceRoot(t, s, "", "1"); err != nil {
+			t.Fatal(err)
+		}
+		f.set(func(r *http.Request) fault {
+			if r.Method == http.MethodPut {
+				return denied
+			}
+			return none
+		})
+		done := make(chan error, 2)
+		go func() { done <- s.Put(t.Context(), nameOf(1), []byte("content")) }()
+		go func() { done <- replaceRoot(t, s, "1", "2") }()
+		began := time.Now()
+		for _, away := s.Outage(); !away; _, away = s.Outage() {
+			if _, err := s.Get(t.Context(), "root", 10); err != nil {
+				t.Fatal(err)
+			}
+			if time.Since(began) > 20*time.Second {
+				t.Fatal("the refusal is no outage")
+			}
+		}
+		f.set(func(*http.Request) fault { return denied })
+		if _, err := s.Get(t.Context(), "root", 10); !errors.Is(err, s3.ErrDenied) {
+			t.Errorf("a read that is refused for longer than patience lasts: %v", err)
+		}
+		f.set(nil)
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		b.holds(t, nameOf(1), "content")
+		b.holds(t, "root", "2")
+		if o, away := s.Outage(); away || len(told) != 2 || told[0].Cause != "the server refuses access" || told[0].Hint == "" {
+			t.Errorf("away %v (%v), told %+v", away, o, told)
 		}
 	})
 }

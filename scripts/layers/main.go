@@ -47,6 +47,7 @@ var rules = [...]rule{
 	{"kms/policy", nil},
 	{"kms/audit", nil},
 	{"kms/server", []string{"kms", "kms/sigv4", "kms/audit"}},
+	{"kms/kmstest", []string{"kms..."}},
 	{"kms", []string{"kms/blob", "kms/store", "kms/policy", "kms/audit", "keystore/arena"}},
 	{"cmd", []string{"fs...", "keystore...", "remote...", "kms...", "blockcrypt"}},
 	{"tests", []string{"fs...", "keystore...", "remote...", "kms...", "blockcrypt"}},
@@ -57,9 +58,9 @@ var rules = [...]rule{
 var outside = map[string][]string{
 	"github.com/hanwen/go-fuse/": {"fs/fusefs", "cmd", "tests"},
 	"github.com/minio/minio-go/": {"remote/s3", "tests/bench"},
+	"github.com/aws/":            {"keystore/awskms", "kms", "tests"},
 	"github.com/spf13/":          {"cmd"},
 	"go.etcd.io/bbolt":           {"kms/store"},
-	"github.com/aws/":            {"tests"},
 	"golang.org/x/crypto/":       {"keystore", "blockcrypt"},
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/minio/minio-go/v7"
@@ -142,18 +144,49 @@ func TestKilled(t *testing.T) {
 	must(t, other.Unmount())
 }
 
-// The cache may be deleted while the vault is mounted.
+// loseCache deletes what lies in the cache, or with it the directories above it, as a user does who needs the space.
+func (r *rig) loseCache(above bool) {
+	r.t.Helper()
+	top := filepath.Join(r.Home, "cache")
+	if !above {
+		inside, err := filepath.Glob(filepath.Join(top, "envfs", "*"))
+		must(r.t, err)
+		for _, dir := range inside {
+			_ = os.RemoveAll(dir) // what comes while it is at work stays
+		}
+		return
+	}
+	_ = os.RemoveAll(top)
+}
+
+// The cache may be deleted while the vault is mounted, at rest and while it is read.
 func TestCacheDeleted(t *testing.T) {
 	r := newRig(t)
 	must(t, r.Mount())
 	files := fill(t, filepath.Join(r.Point, "d"), 30)
 	must(t, r.Unmount())
-	for range 2 {
+	for _, above := range []bool{false, true} {
 		must(t, r.Mount())
 		compare(t, filepath.Join(r.Point, "d"), files)
-		must(t, os.RemoveAll(filepath.Join(r.Home, "cache")))
-		must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0))
+		r.loseCache(above)
+		drop(t)
 		compare(t, filepath.Join(r.Point, "d"), files)
+		var over atomic.Bool
+		var losing sync.WaitGroup
+		losing.Go(func() {
+			for !over.Load() {
+				r.loseCache(above)
+			}
+		})
+		for range 5 {
+			drop(t)
+			compare(t, filepath.Join(r.Point, "d"), files)
+		}
+		over.Store(true)
+		losing.Wait()
+		if st, err := r.Status(); err != nil || st.Errors > 0 {
+			t.Errorf("%v, %d errors, the last: %s", err, st.Errors, st.LastError)
+		}
 		must(t, r.Unmount())
 	}
 }

@@ -29,11 +29,59 @@ type proxy struct {
 
 	latency time.Duration // of the others
 
+	denies  func(*http.Request) bool // which requests are refused with 403
+	letIn   bool                     // no 403 is drawn
+	denials int
+
+	hook hook // of a test
+
 	counts map[string]int
 	server string // host:port
 
 	ignored []string // headers that the server does not see
 	signer  *s3test.Server
+}
+
+// hook is what a test does at a request. Both are called without locks, before it is sent to the server and once that has
+// done it, and report whether the client is to hear nothing of it (and, before, the server neither).
+type hook struct{ before, after func(*http.Request) bool }
+
+// hooked sets the hook.
+func (p *proxy) hooked(h hook) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hook = h
+}
+
+// deny has requests refused with 403; nil: none any more.
+func (p *proxy) deny(which func(*http.Request) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.denies = which
+}
+
+// denied returns how many requests deny has refused.
+func (p *proxy) denied() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.denials
+}
+
+// admit has nobody be refused by chance: who mounts is not let in then, and that is no fault.
+func (p *proxy) admit(always bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.letIn = always
+}
+
+// conditional reports whether a request is one to replace root.
+func conditional(r *http.Request) bool {
+	return r.Method == http.MethodPut && r.Header.Get("If-Match") != ""
+}
+
+// deletion reports whether a request deletes objects: one, or many.
+func deletion(r *http.Request) bool {
+	return r.Method == http.MethodDelete || r.Method == http.MethodPost
 }
 
 // ignore makes the server one that does not know some headers.
@@ -76,13 +124,20 @@ func (p *proxy) hard(rough bool, latency time.Duration) {
 }
 
 // draw says what happens to a request, and how long it takes longer.
-func (p *proxy) draw() (fault string, delay time.Duration) {
+func (p *proxy) draw(r *http.Request) (fault string, delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.denies != nil && p.denies(r) {
+		p.denials++
+		return "denied", p.latency
+	}
 	if p.share == 0 || p.rng.Float64() >= p.share {
 		return "", p.latency
 	}
 	kinds := []string{"refused", "lost", "cut", "500", "503", "409", "late", "stalled"}
+	if !p.letIn {
+		kinds = append(kinds, "denied")
+	}
 	if p.rough {
 		kinds = append(kinds, "expired", "short", "unlisted")
 		if p.rng.IntN(100) == 0 {
@@ -102,17 +157,30 @@ func (p *proxy) draw() (fault string, delay time.Duration) {
 	return fault, delay
 }
 
+// injected are the faults that are replies.
+var injected = map[string]struct {
+	status int
+	code   string
+}{
+	"500": {500, "InternalError"}, "503": {503, "SlowDown"}, "409": {409, "ConditionalRequestConflict"}, "expired": {400, "ExpiredToken"}, "denied": {403, "AccessDenied"},
+}
+
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	fault, delay := p.draw()
-	switch fault {
-	case "refused":
+	p.mu.Lock()
+	hook := p.hook
+	p.mu.Unlock()
+	if hook.before != nil && hook.before(r) {
 		panic(http.ErrAbortHandler)
-	case "500", "503", "409", "expired":
-		code := map[string]string{"500": "InternalError", "503": "SlowDown", "409": "ConditionalRequestConflict", "expired": "ExpiredToken"}[fault]
+	}
+	fault, delay := p.draw(r)
+	if fault == "refused" {
+		panic(http.ErrAbortHandler)
+	}
+	if e, ok := injected[fault]; ok {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/xml")
-		w.WriteHeader(map[string]int{"500": 500, "503": 503, "409": 409, "expired": 400}[fault])
-		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected</Message></Error>", code)
+		w.WriteHeader(e.status)
+		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected</Message></Error>", e.code)
 		return
 	}
 	select {
@@ -134,7 +202,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // as if the server were not there
 	}
 	defer resp.Body.Close()
-	if fault == "lost" {
+	if hook.after != nil && hook.after(r) || fault == "lost" {
 		_, _ = io.Copy(io.Discard, resp.Body)
 		panic(http.ErrAbortHandler)
 	}

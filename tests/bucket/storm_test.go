@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,14 +122,22 @@ func same(a, b map[string][]byte) bool {
 	return true
 }
 
+// refusals are which requests a user may be refused for a while, as a policy was changed or credentials have expired.
+var refusals = []func(*http.Request) bool{
+	func(*http.Request) bool { return true },
+	func(r *http.Request) bool { return r.Method == http.MethodPut },
+	conditional,
+	func(r *http.Request) bool { return r.Method == http.MethodGet },
+	deletion,
+}
+
 // Programs work while the network loses requests and replies, the server and the daemon are killed, alone and together, and
 // both come back: what was reported done is there, here at once and in the bucket after a sync, and nothing is damaged.
 func TestStorm(t *testing.T) {
 	seed := seed.Of(t, "bucket.seed", *stormSeed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	r := newRig(t)
-	p := newProxy(t, r.server.Address, rand.New(rand.NewPCG(seed, 1)))
-	r.Store = strings.Replace(r.Store, r.server.Address, p.addr, 1)
+	p := r.behind(seed)
 	// The vault's address is another one now, as if it had been moved.
 	must(t, r.Mount())
 	sailors := make([]*sailor, 3)
@@ -155,6 +164,10 @@ func TestStorm(t *testing.T) {
 			latency = []time.Duration{20, 200}[rng.IntN(2)] * time.Millisecond
 		}
 		p.hard(long, latency)
+		if rng.IntN(3) == 0 {
+			which, end := refusals[rng.IntN(len(refusals))], time.Now().Add(time.Duration(rng.IntN(3000))*time.Millisecond)
+			p.deny(func(r *http.Request) bool { return which(r) && time.Now().Before(end) })
+		}
 		work.Go(func() {
 			for !over.Load() {
 				if err := watched.write(r.Point); err != nil {
@@ -182,6 +195,9 @@ func TestStorm(t *testing.T) {
 				once.Do(func() { close(reached) })
 			})
 		}
+		if rng.IntN(4) == 0 {
+			r.loseCache(rng.IntN(2) == 0)
+		}
 		<-reached
 		if end == "server" || end == "both" {
 			r.server.Kill()
@@ -201,6 +217,8 @@ func TestStorm(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("round %d", round)
 		}
+		p.deny(nil)
+		p.admit(true)
 		switch end {
 		case "daemon", "both":
 			p.faults(0.02) // it is given up after five seconds that nobody answers
@@ -208,6 +226,11 @@ func TestStorm(t *testing.T) {
 		case "unmount":
 			must(t, r.Unmount())
 			must(t, r.Mount())
+		}
+		p.admit(false)
+		if rng.IntN(8) == 0 {
+			r.loseCache(true)
+			drop(t)
 		}
 		for _, s := range sailors {
 			s.compare(t, s.dir)

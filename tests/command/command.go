@@ -164,6 +164,10 @@ func (v *Vault) Remount(flags ...string) error {
 // Kill kills the daemon with SIGKILL and returns when it is gone. The mount point stays, dead.
 func (v *Vault) Kill() error {
 	fd, err := unix.PidfdOpen(v.pid, 0)
+	if errors.Is(err, unix.ESRCH) { // somebody else has killed it
+		v.pid = 0
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("kill daemon %d: %w", v.pid, err)
 	}

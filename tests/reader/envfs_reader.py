@@ -223,7 +223,7 @@ class Vault:
         key = derive(self.keks[self.epoch], "root", self.suite, self.id, u32(self.epoch), u64(self.seq), self.root_r)
         prefix = self.root[:self.prefix_end]
         body = decode(unpad(unseal(key, self.root[self.prefix_end:], context("root", prefix))))
-        need(len(body) == 14, "root")
+        need(len(body) == 15, "root")
         self.terms, self.cut, self.cut_hash = body[:3]
         self.top, self.links, self.nameless = (Entry(e) for e in body[6])
         last = max(self.terms, key=lambda t: t[0])
@@ -321,10 +321,10 @@ class Header:
         need(data[16:32] == NO_DOMAIN and data[40:56] == self.id and not any(data[58:64]), name + ": prefix")
         epoch, padded, count = struct.unpack(">II16xH", data[32:58])
         need(count <= 64, name + ": data keys")
-        end = 64 + 100 * count
-        for i in range(64, end, 100):
-            number, key_epoch = struct.unpack(">II", data[i:i + 8])
-            self.keys[number] = (key_epoch, data[i + 8:i + 40], data[i + 40:i + 100])
+        end = 64 + 104 * count
+        for i in range(64, end, 104):
+            number, born, key_epoch = struct.unpack(">III", data[i:i + 12])
+            self.keys[number] = (born, key_epoch, data[i + 12:i + 44], data[i + 44:i + 104])
         key = derive(vault.keks[epoch], "header", vault.suite, vault.id, NO_DOMAIN, u32(epoch), name.encode())
         body = decode(unpad(unseal(key, data[end:end + 28 + padded], context("header", data[:end], name.encode()))))
         self.xattrs = body.get(3, [])
@@ -347,10 +347,10 @@ class Header:
     # FORMAT 6
     def data_key(self, number):
         if number not in self.opened:
-            epoch, commitment, wrap = self.keys[number]
+            born, epoch, commitment, wrap = self.keys[number]
             v = self.vault
             key = derive(v.keks[epoch], "dek", v.suite, v.id, NO_DOMAIN, u32(epoch), self.id, u32(number))
-            dek = unseal(key, wrap, context("dek", v.id, NO_DOMAIN, u32(epoch), self.id, u32(number)))
+            dek = unseal(key, wrap, context("dek", v.id, NO_DOMAIN, u32(epoch), self.id, u32(number), u32(born)))
             need(hmac.compare_digest(derive(dek, "commit", v.suite, self.id, u32(number)), commitment), "commitment of a data key")
             self.opened[number] = dek
         return self.opened[number]
@@ -377,7 +377,7 @@ class Header:
         _, birth, r, extra, generation, dek, slots, _, _, length = self.table[number]
         name = "%s.x%d-%s-%s" % (self.base, birth, base32(r), base32(extra))
         data = self.vault.load(name)
-        prefix = b"envfsx\0\0" + bytes(4) + u32(dek) + generation + self.keys[dek][1]
+        prefix = b"envfsx\0\0" + bytes(4) + u32(dek) + generation + self.keys[dek][2]
         need(len(data) >= length == 64 + slots * RECORD and data[:64] == prefix, name + ": prefix or length")
         key = derive(self.data_key(dek), "extent", self.vault.suite, self.id, generation)
 

@@ -169,6 +169,7 @@ func (i *intruder) sealRoot(root *blockcrypt.Root) {
 	kek, err := i.former.KEK(1)
 	must(i.t, err)
 	root.Epoch = 1
+	root.Epochs = []blockcrypt.EpochStart{{Epoch: 1}}
 	root.Time.Sec += 10
 	root.R, err = blockcrypt.NewR(rand.Reader, root.R.Tag())
 	must(i.t, err)

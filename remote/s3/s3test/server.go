@@ -130,17 +130,22 @@ func freePort() (string, error) {
 
 // NewUser makes a user of a MinIO server who may do what a policy (JSON) says, by bin/minio-admin.
 func (s *Server) NewUser(ctx context.Context, policy []byte) (access, secret string, err error) {
+	access, secret = "u"+strings.ToLower(rand.Text())[:16], rand.Text()
+	return access, secret, s.SetUser(ctx, access, secret, policy)
+}
+
+// SetUser gives a user that NewUser has made another secret and policy.
+func (s *Server) SetUser(ctx context.Context, access, secret string, policy []byte) error {
 	admin, err := find("minio-admin")
 	if err != nil {
-		return "", "", err
+		return err
 	}
-	access, secret = "u"+strings.ToLower(rand.Text())[:16], rand.Text()
 	cmd := exec.CommandContext(ctx, admin, s.Address, access, secret)
 	cmd.Env, cmd.Stdin = s.env, bytes.NewReader(policy)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", "", fmt.Errorf("make a user: %w: %s", err, out)
+		return fmt.Errorf("set user %s: %w: %s", access, err, out)
 	}
-	return access, secret, nil
+	return nil
 }
 
 // Restart starts the process again, after it has ended.

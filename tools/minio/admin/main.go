@@ -1,5 +1,5 @@
-// Command admin makes a user of a MinIO server for tests: it may do what the policy on standard input says, and nothing
-// else. The server's administrator is MINIO_ROOT_USER with MINIO_ROOT_PASSWORD.
+// Command admin makes a user of a MinIO server for tests, or changes one: it may do what the policy on standard input says,
+// and nothing else. The server's administrator is MINIO_ROOT_USER with MINIO_ROOT_PASSWORD.
 //
 //	minio-admin HOST:PORT USER SECRET <policy.json
 package main
@@ -39,7 +39,8 @@ func run() error {
 	if err := c.AddUser(ctx, user, os.Args[3]); err != nil {
 		return fmt.Errorf("add user: %w", err)
 	}
-	if _, err := c.AttachPolicy(ctx, madmin.PolicyAssociationReq{Policies: []string{user}, User: user}); err != nil {
+	_, err = c.AttachPolicy(ctx, madmin.PolicyAssociationReq{Policies: []string{user}, User: user})
+	if err != nil && madmin.ToErrorResponse(err).Code != "XMinioAdminPolicyChangeAlreadyApplied" {
 		return fmt.Errorf("give the user the policy: %w", err)
 	}
 	return nil

@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,23 +41,25 @@ func All() ([]*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list sockets: %w", err)
 	}
-	var all []*Client
-	for _, e := range entries {
+	found := make([]*Client, len(entries))
+	var dialing sync.WaitGroup // at once: those that are stopped cost all of helloTimeout
+	for i, e := range entries {
 		if !strings.HasSuffix(e.Name(), suffix) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		c, err := dial(path)
-		if errors.Is(err, unix.ECONNREFUSED) {
-			os.Remove(path)
-			continue
-		}
-		if err != nil {
-			continue // it is ending just now, or stopped: whoever needs it finds the mount without it
-		}
-		all = append(all, c)
+		dialing.Go(func() {
+			c, err := dial(path)
+			switch {
+			case errors.Is(err, unix.ECONNREFUSED):
+				os.Remove(path)
+			case err == nil: // else it is ending just now, or stopped: whoever needs it finds the mount without it
+				found[i] = c
+			}
+		})
 	}
-	return all, nil
+	dialing.Wait()
+	return slices.DeleteFunc(found, func(c *Client) bool { return c == nil }), nil
 }
 
 // Find connects to the daemons for which match holds.

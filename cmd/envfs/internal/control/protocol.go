@@ -47,6 +47,10 @@ const (
 	Break   Verb = "break"   // sent after Unmount: leave the rest of the fold to the journal
 	Check   Verb = "check"   // findings are streamed
 	Keys    Verb = "keys"    // change the slots
+
+	Rewrap    Verb = "rewrap"    // all data keys under the newest key epoch
+	Reencrypt Verb = "reencrypt" // what lies at Path, under new data keys
+	KeyUse    Verb = "key-use"   // which key epochs are in use
 )
 
 // Request is what a client sends.
@@ -54,11 +58,12 @@ type Request struct {
 	Verb Verb       `json:"verb"`
 	Lazy bool       `json:"lazy,omitempty"` // Unmount: detach now, end when the last file is closed
 	Keys *KeyChange `json:"keys,omitempty"`
+	Path string     `json:"path,omitempty"` // Reencrypt: within the vault
 }
 
 // KeyChange asks for a change of the slots of a vault.
 type KeyChange struct {
-	Op        string        `json:"op"` // "add", "remove" or "replace"
+	Op        string        `json:"op"` // "add", "remove", "replace" or "rotate"
 	Auth      secret.Bundle `json:"auth"`
 	Slot      string        `json:"slot,omitempty"` // the slot to be removed or replaced: an id, its beginning, or a label
 	Force     bool          `json:"force,omitempty"`
@@ -77,8 +82,13 @@ type Reply struct {
 	Checked  *fs.CheckResult `json:"checked,omitempty"`
 	Changed  *KeysChanged    `json:"changed,omitempty"`
 	Synced   *Synced         `json:"synced,omitempty"`
-	Error    *Error          `json:"error,omitempty"` // with Done
-	Done     bool            `json:"done,omitempty"`
+	KeyUse   *fs.KeyUse      `json:"key_use,omitempty"`
+
+	Rewrapped   *fs.RewrapResult    `json:"rewrapped,omitempty"`
+	Reencrypted *fs.ReencryptResult `json:"reencrypted,omitempty"`
+
+	Error *Error `json:"error,omitempty"` // with Done
+	Done  bool   `json:"done,omitempty"`
 }
 
 // Progress tells how far a long piece of work is. Total is 0 where it is not known.

@@ -5,6 +5,7 @@ package secret
 import (
 	"fmt"
 
+	"envfs/blockcrypt"
 	"envfs/keystore"
 )
 
@@ -17,6 +18,32 @@ type Bundle struct {
 	Passphrase []byte `json:"passphrase,omitempty"`
 	KeyFile    []byte `json:"keyfile,omitempty"`  // the file's content
 	Recovery   []byte `json:"recovery,omitempty"` // the words of a recovery code
+
+	// Opened is the secret of a slot whose provider was asked already: so only the command, which has the user's environment,
+	// talks to providers.
+	Opened *Opened `json:"opened,omitempty"`
+	// Made are secrets that providers made for slots to come, or wrapped anew.
+	Made []Made `json:"made,omitempty"`
+}
+
+// Opened is the secret of one slot.
+type Opened struct {
+	Kind string `json:"kind"`
+	Slot string `json:"slot"` // its id
+	W    []byte `json:"w"`
+}
+
+// Made is a secret for one slot and what the slot keeps of it.
+type Made struct {
+	Kind    string `json:"kind"`
+	Key     string `json:"key"`
+	Wrapped []byte `json:"wrapped"`
+	W       []byte `json:"w"`
+}
+
+// Empty reports whether nothing was given.
+func (b *Bundle) Empty() bool {
+	return b.Passphrase == nil && b.KeyFile == nil && b.Recovery == nil && b.Opened == nil && b.Made == nil
 }
 
 // Wipe overwrites the secrets.
@@ -24,6 +51,12 @@ func (b *Bundle) Wipe() {
 	clear(b.Passphrase)
 	clear(b.KeyFile)
 	clear(b.Recovery)
+	if b.Opened != nil {
+		clear(b.Opened.W)
+	}
+	for _, m := range b.Made {
+		clear(m.W)
+	}
 	*b = Bundle{}
 }
 
@@ -44,6 +77,16 @@ func (b *Bundle) Providers(d keystore.Deriver) ([]keystore.Provider, error) {
 			return nil, fmt.Errorf("recovery code: %w", err)
 		}
 		all = append(all, p)
+	}
+	if b.Opened != nil {
+		id, err := blockcrypt.ParseID(b.Opened.Slot)
+		if err != nil {
+			return nil, fmt.Errorf("slot %q: %w", b.Opened.Slot, err)
+		}
+		all = append(all, keystore.Opened(b.Opened.Kind, id, b.Opened.W))
+	}
+	for _, m := range b.Made {
+		all = append(all, keystore.Made(m.Kind, keystore.ProviderData{Key: m.Key, Wrapped: m.Wrapped}, m.W))
 	}
 	if b.Passphrase != nil {
 		all = append(all, keystore.Passphrase(b.Passphrase, d))

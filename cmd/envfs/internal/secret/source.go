@@ -21,7 +21,11 @@ type Source struct {
 	PassFile string
 	PassCmd  string
 	KeyFile  string
-	Recovery bool // ask for a recovery code
+	Recovery bool     // ask for a recovery code
+	Keys     []string // URIs of master keys that others hold
+
+	// WaitOpen is how long providers that are away are waited for.
+	WaitOpen time.Duration
 }
 
 // Flags declares the flags of s. With prefix "new-" they are those of a slot to be made.
@@ -35,13 +39,24 @@ func (s *Source) Flags(f *pflag.FlagSet, prefix string) {
 	f.StringVar(&s.KeyFile, prefix+"keyfile", "", "use the 32-byte key in `FILE`")
 }
 
-// RecoveryFlag declares --recovery, which asks for a recovery code.
-func (s *Source) RecoveryFlag(f *pflag.FlagSet) {
+// KeyFlag declares the flag for master keys that others hold.
+func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
+	f.StringArrayVar(&s.Keys, prefix+"key", nil, "use the master key that `URI` names, such as awskms://alias/NAME")
+}
+
+// OpeningFlags declares the flags of s that only opening a vault has: --recovery, which asks for a recovery code, and
+// --wait-open.
+func (s *Source) OpeningFlags(f *pflag.FlagSet) {
+	s.KeyFlag(f, "")
 	f.BoolVar(&s.Recovery, "recovery", false, "ask for the recovery code instead of the passphrase")
+	f.DurationVar(&s.WaitOpen, "wait-open", 0, "wait for `DURATION`, such as 5m, for a KMS that is away, as while a machine starts")
 }
 
 // Given reports whether the user named any source.
-func (s *Source) Given() bool {
+func (s *Source) Given() bool { return s.Local() || len(s.Keys) > 0 }
+
+// Local reports whether the user named a source that is here.
+func (s *Source) Local() bool {
 	return s.PassFile != "" || s.PassCmd != "" || s.KeyFile != "" || s.Recovery
 }
 

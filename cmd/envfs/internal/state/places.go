@@ -131,16 +131,18 @@ func tagged(dir string) bool {
 	return err == nil && bytes.Equal(head, []byte(cacheTag))
 }
 
-// TagCache makes a cache directory, and marks it as one.
+// TagCache makes a cache directory, and marks it as one. On a full disk it does neither: a cache only saves time.
 func TagCache(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); errors.Is(err, unix.ENOSPC) {
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("make cache directory: %w", err)
 	}
 	if tagged(dir) {
 		return nil
 	}
 	text := cacheTag + "\n# What envfs has fetched from buckets, encrypted. It may be deleted at any time.\n"
-	if err := os.WriteFile(filepath.Join(dir, cacheTagName), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, cacheTagName), []byte(text), 0o600); err != nil && !errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("mark cache directory: %w", err)
 	}
 	return nil

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"envfs/cmd/envfs/internal/control"
+	"envfs/cmd/envfs/internal/secret"
+	"envfs/fs"
+)
+
+func (a *app) keyRewrapCommand() *cobra.Command {
+	var (
+		src    secret.Source
+		asJSON bool
+	)
+	c := &cobra.Command{
+		Use:   "rewrap STORE",
+		Short: "Wrap all data keys under the newest key epoch",
+		Long: `Wrap all data keys under the newest key epoch, and seal anew what older epochs have sealed of the tree. Headers and indexes are
+rewritten, content is not. It works on a mounted vault, too, beside its use; when it is broken off, the next one goes on.`,
+		Example: `  envfs key rewrap ~/vault`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := a.rewrap(c.Context(), args[0], &src, asJSON); err != nil {
+				return fmt.Errorf("key rewrap: %w", err)
+			}
+			return nil
+		},
+	}
+	src.Flags(c.Flags(), "")
+	src.OpeningFlags(c.Flags())
+	a.placeFlags(c.Flags())
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object when it is done")
+	return c
+}
+
+func (a *app) rewrap(ctx context.Context, arg string, src *secret.Source, asJSON bool) error {
+	path, err := vaultPath(arg)
+	if err != nil {
+		return err
+	}
+	var res *fs.RewrapResult
+	err = a.askVault(ctx, path, src, openOptions{}, control.Request{Verb: control.Rewrap}, func(r control.Reply) {
+		if r.Rewrapped != nil {
+			res = r.Rewrapped
+		}
+	})
+	if res != nil && asJSON {
+		if oerr := a.object(res); oerr != nil {
+			return oerr
+		}
+	} else if res != nil {
+		a.say("The data keys of %s were wrapped anew, under key epoch %d.", plural(res.Files, "file", "files"), res.Epoch)
+	}
+	if err != nil {
+		return err
+	}
+	if res != nil && res.Damaged > 0 {
+		return hint(fmt.Errorf("%w: %s stay as they were", errPartly, plural(res.Damaged, "damaged file or directory", "damaged files or directories")),
+			"`envfs check` names them")
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+
+	"envfs/blockcrypt"
+)
+
+// RewrapResult is what Rewrap has done.
+type RewrapResult struct {
+	Files   int64  `json:"files"`   // whose data keys were wrapped anew
+	Epoch   uint32 `json:"epoch"`   // under which all is sealed now
+	Damaged int64  `json:"damaged"` // files and directories that are damaged, and stay as they were
+}
+
+// Rewrap wraps all data keys under the newest key epoch, and seals anew what older ones have sealed of the tree, until
+// nothing of the tree is under an older one. It reads and writes headers and indexes, never content that is not in a header. It works
+// beside all other use of the vault, in folds of some thousand files, each a commit: one that was broken off is gone on with by the
+// next. progress, which may be nil, is told of files.
+func (f *FS) Rewrap(ctx context.Context, progress func(done, total int64)) (RewrapResult, error) {
+	r := &rewrapper{f: f, progress: progress}
+	err := r.run(ctx)
+	if err != nil {
+		err = fmt.Errorf("rewrap: %w", err)
+	}
+	r.res.Damaged += int64(len(r.harm))
+	return r.res, err
+}
+
+// maxAgain bounds the rounds in which nothing but unreadable directories is found.
+const maxAgain = 3
+
+type rewrapper struct {
+	f        *FS
+	progress func(done, total int64)
+	res      RewrapResult
+	total    int64
+	since    uint64
+	harm     map[blockcrypt.ID]string
+
+	// What the next fold is to renew.
+	dirs    map[blockcrypt.ID]bool
+	files   map[blockcrypt.ID]bool // whose pages are old, but not their headers
+	pending int
+	found   bool // something old, in this round through the tree
+}
+
+func (r *rewrapper) run(ctx context.Context) error {
+	f := r.f
+	if err := f.Fold(ctx); err != nil { // what waits is folded under the newest epoch anyway
+		return err
+	}
+	use, err := f.KeyUse(ctx)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	newest := f.root.Epochs[len(f.root.Epochs)-1]
+	f.mu.Unlock()
+	r.since, r.res.Epoch, r.harm = newest.Fold, newest.Epoch, make(map[blockcrypt.ID]string)
+	for i := range use.Tree {
+		if use.Tree[i].Epoch != newest.Epoch {
+			r.total += use.Tree[i].Headers
+		}
+	}
+	for again := 0; ; again++ {
+		before := f.folds.Load()
+		r.found = false
+		r.clear()
+		skipped, err := f.eachDir(ctx, func(d *dirVisit) error { return r.visit(ctx, d) })
+		if err != nil {
+			return err
+		}
+		if err := r.flush(ctx); err != nil {
+			return err
+		}
+		if r.found {
+			again = 0
+			continue
+		}
+		// What could not be read is looked for again if a fold may have superseded it under way.
+		if skipped == 0 || f.folds.Load() == before || again == maxAgain {
+			r.res.Damaged += skipped
+			return nil
+		}
+	}
+}
+
+func (r *rewrapper) clear() {
+	r.dirs, r.files, r.pending = make(map[blockcrypt.ID]bool), make(map[blockcrypt.ID]bool), 0
+}
+
+// visit adds a directory to those that the next fold renews if anything in it is old.
+func (r *rewrapper) visit(ctx context.Context, d *dirVisit) error {
+	old := d.entry.Head.Version.Birth < r.since
+	for _, s := range d.index.Shards {
+		old = old || s.Ref.Ver.Birth < r.since
+	}
+	n := 0
+	for i := range d.entries {
+		e := &d.entries[i]
+		if e.Type != blockcrypt.TypeRegular || e.Head.IsZero() || r.harm[e.ID] != "" {
+			continue
+		}
+		if e.Head.Version.Birth >= r.since {
+			paged := false
+			err := r.f.eachPage(ctx, e, func(ref blockcrypt.PageRef) { paged = paged || ref.Ver.Birth < r.since })
+			if err != nil && !harms(err) {
+				return err
+			}
+			if !paged {
+				continue
+			}
+			r.files[e.ID] = true
+		}
+		n++
+	}
+	if n == 0 && !old || r.harm[d.entry.ID] != "" {
+		return nil
+	}
+	r.found = true
+	r.dirs[d.entry.ID] = true
+	for _, id := range d.above {
+		r.dirs[id] = true
+	}
+	if r.pending += n; r.pending < r.f.opts.Limits.Renew {
+		return nil
+	}
+	return r.flush(ctx)
+}
+
+// flush has folds renew what was gathered.
+func (r *rewrapper) flush(ctx context.Context) error {
+	for len(r.dirs) > 0 {
+		n := &renewal{since: r.since, dirs: r.dirs, files: r.files, room: r.f.opts.Limits.Renew, harm: r.harm}
+		if err := r.f.foldRenewing(ctx, n); err != nil {
+			return err
+		}
+		r.res.Files += int64(n.done)
+		if r.progress != nil {
+			r.progress(r.res.Files, max(r.total, r.res.Files))
+		}
+		if n.room > 0 {
+			break
+		}
+	}
+	r.clear()
+	return nil
+}
+
+// foldRenewing folds, and renews.
+func (f *FS) foldRenewing(ctx context.Context, n *renewal) error {
+	f.foldMu.Lock()
+	defer f.foldMu.Unlock()
+	return f.foldAnd(ctx, false, n)
+}

@@ -1,0 +1,89 @@
+// Package masterkey finds the provider of a master key by the URI that a user gives, or by what this machine is
+// configured for. To add a kind, add a package and a line of its own to the table below.
+package masterkey
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"envfs/keystore"
+	"envfs/keystore/awskms"
+)
+
+// Machine is what this machine says about providers, by flags and environment. Nothing of it comes from a vault or is kept
+// in one.
+type Machine struct {
+	// Getenv looks up a variable of the environment, as os.Getenv does.
+	Getenv func(string) string
+}
+
+// kind is a kind of master key.
+type kind struct {
+	name   string // of slots
+	scheme string // that begins URIs
+	form   string // of a URI, for messages
+	// open returns the wrapper for a URI; empty: for slots that are there, where that needs none.
+	open func(ctx context.Context, uri string, m Machine) (keystore.Wrapper, error)
+	// ready reports whether the machine is configured for opening slots of this kind without a URI.
+	ready func(m Machine) bool
+}
+
+// kinds is the one table of kinds.
+var kinds = [...]kind{
+	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS},
+}
+
+// Open returns the wrapper for the master key that a URI names.
+func Open(ctx context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	var forms []string
+	for _, k := range kinds {
+		if strings.HasPrefix(uri, k.scheme) {
+			return k.open(ctx, uri, m)
+		}
+		forms = append(forms, k.form)
+	}
+	return nil, fmt.Errorf("key %q: no master key is called so: %s", uri, strings.Join(forms, ", "))
+}
+
+// Configured returns the wrappers that open slots of the given kinds and for which this machine is configured, without a
+// URI. Those that cannot be had are left out, with their errors.
+func Configured(ctx context.Context, slots []string, m Machine) (all []keystore.Provider, errs []error) {
+	for _, k := range kinds {
+		if !slices.Contains(slots, k.name) || !k.ready(m) {
+			continue
+		}
+		p, err := k.open(ctx, "", m)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all = append(all, p)
+	}
+	return all, errs
+}
+
+// Form returns how the keys of a kind of slots are named, and whether the kind is known at all.
+func Form(name string) (form string, ok bool) {
+	for _, k := range kinds {
+		if k.name == name {
+			return k.form, true
+		}
+	}
+	return "", false
+}
+
+func openAWS(ctx context.Context, uri string, _ Machine) (keystore.Wrapper, error) {
+	name := ""
+	if uri != "" {
+		var err error
+		if name, err = awskms.Parse(uri); err != nil {
+			return nil, err
+		}
+	}
+	return awskms.New(ctx, name)
+}
+
+// readyAWS: AWS's usual places say nothing unless somebody set them.
+func readyAWS(Machine) bool { return true }
