@@ -7,7 +7,7 @@ SBINDIR     ?= /sbin
 FUZZTIME    ?= 30s
 TESTFLAGS   ?=
 
-.PHONY: help build install deps servers demo demo-bucket test test-long race lint fuzz mutants bench bench-bucket bench-kms clean
+.PHONY: help build install deps servers demo demo-bucket demo-kms test test-long race lint fuzz mutants bench bench-bucket bench-kms clean
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -33,6 +33,10 @@ demo: deps build ## show in under a minute what envfs does
 demo-bucket: deps build ## show the same of a vault in a bucket, on a MinIO of its own
 	@scripts/servers.sh minio
 	@scripts/demo-bucket.sh bin/envfs bin/minio
+
+demo-kms: deps build ## show what the embedded KMS does, with sops and aws
+	@scripts/servers.sh sops
+	@scripts/demo-kms.sh bin/envfs bin/sops
 
 test: deps servers build ## run the whole test suite
 	@go test -count=1 -json -timeout 20m $(TESTFLAGS) ./... | go run ./scripts/slowest

@@ -49,6 +49,9 @@ func (a *app) kmsServe(ctx context.Context, dir string, src *secret.Source, o se
 	if o.Rate < 0 {
 		return fmt.Errorf("%w: --rate must not be negative", errUsage)
 	}
+	if o.Listen == "" && o.Socket == "" {
+		return fmt.Errorf("%w: give --listen, or --socket", errUsage)
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
