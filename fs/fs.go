@@ -84,7 +84,7 @@ func (l *Limits) setDefaults() {
 		l.Extent = 4096
 	}
 	if l.Renew == 0 {
-		l.Renew = 16_384
+		l.Renew = 32_768
 	}
 }
 
