@@ -11,11 +11,12 @@ TESTFLAGS   ?=
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-build: ## build bin/envfs
-	@go build -trimpath -o bin/envfs ./cmd/envfs
+build: ## build bin/envfs, and bin/envfs-pkcs11, its helper for PKCS#11 modules
+	@go build -trimpath -o bin/ ./cmd/envfs ./cmd/envfs-pkcs11
 
-install: build ## install bin/envfs and the unit of the KMS below PREFIX (/usr/local)
+install: build ## install bin/envfs, its helper and the unit of the KMS below PREFIX (/usr/local)
 	install -D -m 0755 bin/envfs $(DESTDIR)$(PREFIX)/bin/envfs
+	install -D -m 0755 bin/envfs-pkcs11 $(DESTDIR)$(PREFIX)/libexec/envfs/envfs-pkcs11
 	install -D -m 0644 systemd/envfs-kms.service $(DESTDIR)$(PREFIX)/lib/systemd/system/envfs-kms.service
 
 deps: ## install what demo and tests need and is missing

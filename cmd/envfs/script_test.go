@@ -22,6 +22,10 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script/*.txtar: the command as users type it, with real mounts.
 func TestScripts(t *testing.T) {
+	helpers := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", helpers, "envfs/cmd/envfs-pkcs11").CombinedOutput(); err != nil {
+		t.Fatalf("build envfs-pkcs11: %v\n%s", err, out)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -29,6 +33,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("PATH", e.Getenv("PATH")+":"+helpers)
 			e.Defer(func() { detachBelow(t, e.WorkDir) })
 			return nil
 		},
