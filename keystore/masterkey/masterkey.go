@@ -10,6 +10,7 @@ import (
 
 	"envfs/keystore"
 	"envfs/keystore/awskms"
+	"envfs/keystore/hashivault"
 	"envfs/keystore/pkcs11"
 )
 
@@ -36,6 +37,7 @@ type kind struct {
 // kinds is the one table of kinds.
 var kinds = [...]kind{
 	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS},
+	{hashivault.Kind, hashivault.Scheme, hashivault.Form, openVault, readyVault},
 	{pkcs11.Kind, pkcs11.Scheme, pkcs11.Form, openPKCS11, readyPKCS11},
 }
 
@@ -91,6 +93,12 @@ func openAWS(ctx context.Context, uri string, _ Machine) (keystore.Wrapper, erro
 
 // readyAWS: AWS's usual places say nothing unless somebody set them.
 func readyAWS(Machine) bool { return true }
+
+func openVault(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	return hashivault.New(uri, m.Getenv)
+}
+
+func readyVault(m Machine) bool { return hashivault.Configured(m.Getenv) }
 
 func openPKCS11(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
 	if uri != "" {
