@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"envfs/cmd/envfs/internal/mountpoint"
+	"envfs/keystore/hashivault/vaulttest"
 )
 
 func TestMain(m *testing.M) {
@@ -42,6 +44,8 @@ func TestScripts(t *testing.T) {
 			"poke": poke,
 			"mode": mode,
 			"dial": dial,
+
+			"transit": transit,
 		},
 	})
 }
@@ -127,3 +131,24 @@ func dial(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 }
+
+// transit starts a Vault with derived keys in Transit, and sets VAULT_ADDR and VAULT_TOKEN: transit KEY...
+func transit(ts *testscript.TestScript, neg bool, keys []string) {
+	if neg {
+		ts.Fatalf("usage: transit KEY...")
+	}
+	s := vaulttest.Start(scripted{ts}, http.DefaultClient)
+	for _, k := range keys {
+		s.Key(k)
+	}
+	for name, value := range s.Env(s.Root) {
+		ts.Setenv(name, value)
+	}
+}
+
+// scripted is a script as vaulttest sees it.
+type scripted struct{ *testscript.TestScript }
+
+func (scripted) Helper() {}
+
+func (s scripted) Cleanup(f func()) { s.Defer(f) }

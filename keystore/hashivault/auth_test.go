@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"maps"
 	"math/big"
 	"net"
@@ -24,28 +25,29 @@ import (
 	"time"
 
 	"envfs/keystore"
+	"envfs/keystore/hashivault/vaulttest"
 )
 
 const opens = `path "transit/decrypt/photos" { capabilities = ["update"] }`
 
 // role returns an environment in which an AppRole that may open asks; its tokens serve for n requests, 0: for any number.
-func (s *server) role(n int) map[string]string {
-	s.t.Helper()
-	s.must("PUT", "sys/policies/acl/opens", map[string]any{"policy": opens})
-	s.must("POST", "auth/approle/role/mount", map[string]any{"token_policies": "opens", "token_num_uses": n})
+func role(t *testing.T, s *vaulttest.Server, n int) map[string]string {
+	t.Helper()
+	s.Do("PUT", "sys/policies/acl/opens", map[string]any{"policy": opens})
+	s.Do("POST", "auth/approle/role/mount", map[string]any{"token_policies": "opens", "token_num_uses": n})
 	return map[string]string{
 		"VAULT_ADDR":      s.URL,
-		"VAULT_ROLE_ID":   field(s.must("GET", "auth/approle/role/mount/role-id", nil), "data", "role_id"),
-		"VAULT_SECRET_ID": field(s.must("POST", "auth/approle/role/mount/secret-id", map[string]any{}), "data", "secret_id"),
+		"VAULT_ROLE_ID":   fmt.Sprint(vaulttest.Field(s.Do("GET", "auth/approle/role/mount/role-id", nil), "data.role_id")),
+		"VAULT_SECRET_ID": fmt.Sprint(vaulttest.Field(s.Do("POST", "auth/approle/role/mount/secret-id", map[string]any{}), "data.secret_id")),
 	}
 }
 
 // An AppRole logs in, and again when its token is used up. A wrong secret is refused.
 func TestAppRole(t *testing.T) {
-	s := start(t)
-	s.key("photos")
-	info, w := wrapped(t, open(t, s.as(s.root), photos))
-	env := s.role(2)
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	info, w := wrapped(t, open(t, s.Env(s.Root), photos))
+	env := role(t, s, 2)
 	p := open(t, env, "")
 	for range 5 {
 		if got, err := p.Secret(t.Context(), info); err != nil || string(got) != w {
@@ -68,10 +70,10 @@ func TestAppRole(t *testing.T) {
 
 // A token that is revoked, as one that has expired, is refused. That of the file is used if no other is named.
 func TestTokens(t *testing.T) {
-	s := start(t)
-	s.key("photos")
-	info, w := wrapped(t, open(t, s.as(s.root), photos))
-	token := s.token(opens, nil)
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	info, w := wrapped(t, open(t, s.Env(s.Root), photos))
+	token := s.Token(opens, nil)
 	home := t.TempDir()
 	if err := os.WriteFile(filepath.Join(home, ".vault-token"), []byte(token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -80,7 +82,7 @@ func TestTokens(t *testing.T) {
 	if got, err := p.Secret(t.Context(), info); err != nil || string(got) != w {
 		t.Errorf("secret: %v", err)
 	}
-	s.must("POST", "auth/token/revoke", map[string]any{"token": token})
+	s.Do("POST", "auth/token/revoke", map[string]any{"token": token})
 	if _, err := p.Secret(t.Context(), info); !errors.Is(err, keystore.ErrRefused) {
 		t.Errorf("secret, the token revoked: %v", err)
 	}
@@ -91,20 +93,19 @@ func TestTokens(t *testing.T) {
 
 // A token is renewed once less than half of its time is left, and not before.
 func TestRenewal(t *testing.T) {
-	s := start(t)
-	s.key("photos")
-	info, _ := wrapped(t, open(t, s.as(s.root), photos))
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	info, _ := wrapped(t, open(t, s.Env(s.Root), photos))
 	// A renewal to less than what it was made for leaves a token with little time.
 	policy := opens + ` path "auth/token/lookup-self" { capabilities = ["read"] } path "auth/token/renew-self" { capabilities = ["update"] }`
-	token := s.token(policy, map[string]any{"ttl": "1h", "renewable": true})
+	token := s.Token(policy, map[string]any{"ttl": "1h", "renewable": true})
 	ttl := func() float64 {
 		t.Helper()
-		data, _ := s.must("POST", "auth/token/lookup", map[string]any{"token": token})["data"].(map[string]any)
-		left, _ := data["ttl"].(float64)
+		left, _ := vaulttest.Field(s.Do("POST", "auth/token/lookup", map[string]any{"token": token}), "data.ttl").(float64)
 		return left
 	}
 	renewals := 0
-	spy := s.proxy(func(q *http.Request) {
+	spy := proxy(t, s, func(q *http.Request) {
 		if strings.HasSuffix(q.URL.Path, "renew-self") {
 			renewals++
 		}
@@ -122,7 +123,7 @@ func TestRenewal(t *testing.T) {
 	if renewals != 0 {
 		t.Errorf("%d renewals of a new token", renewals)
 	}
-	s.must("POST", "auth/token/renew", map[string]any{"token": token, "increment": "10m"})
+	s.Do("POST", "auth/token/renew", map[string]any{"token": token, "increment": "10m"})
 	if left := ttl(); left > 600 {
 		t.Fatalf("%v seconds are left", left)
 	}
@@ -133,10 +134,10 @@ func TestRenewal(t *testing.T) {
 }
 
 // proxy returns the address of a proxy before Vault that shows each request to see.
-func (s *server) proxy(see func(*http.Request)) string {
+func proxy(t *testing.T, s *vaulttest.Server, see func(*http.Request)) string {
 	to, err := url.Parse(s.URL)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	forward := httputil.NewSingleHostReverseProxy(to)
 	p := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
@@ -144,18 +145,18 @@ func (s *server) proxy(see func(*http.Request)) string {
 		q.Header.Del("X-Vault-Namespace") // which this edition of Vault has not
 		forward.ServeHTTP(w, q)
 	}))
-	s.t.Cleanup(p.Close)
+	t.Cleanup(p.Close)
 	return p.URL
 }
 
 // Each request names the namespace, the login too.
 func TestNamespace(t *testing.T) {
-	s := start(t)
-	s.key("photos")
-	info, _ := wrapped(t, open(t, s.as(s.root), photos))
-	env := s.role(0)
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	info, _ := wrapped(t, open(t, s.Env(s.Root), photos))
+	env := role(t, s, 0)
 	seen := 0
-	env["VAULT_ADDR"] = s.proxy(func(q *http.Request) {
+	env["VAULT_ADDR"] = proxy(t, s, func(q *http.Request) {
 		if q.Header.Get("X-Vault-Namespace") != "team/a" || q.Header.Get("X-Vault-Request") != "true" {
 			t.Errorf("%s: headers %v", q.URL.Path, q.Header)
 		}
@@ -176,11 +177,8 @@ func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	pool := certificate(t, cert, key)
-	s := start(t, "-cert", cert, "-key", key)
-	s.URL = "https" + strings.TrimPrefix(s.URL, "http")
-	s.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
-	s.must("POST", "sys/mounts/transit", map[string]any{"type": "transit"})
-	s.key("photos")
+	s := vaulttest.Start(t, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}, cert, key)
+	s.Key("photos")
 	authorities := filepath.Join(dir, "ca")
 	if err := os.Mkdir(authorities, 0o700); err != nil {
 		t.Fatal(err)
@@ -193,13 +191,13 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, value := range map[string]string{"VAULT_CACERT": cert, "VAULT_CAPATH": authorities} {
-		env := s.as(s.root)
+		env := s.Env(s.Root)
 		env[name] = value
 		if _, _, err := open(t, env, photos).Wrap(t.Context(), newSlot()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, _, err := open(t, s.as(s.root), photos).Wrap(t.Context(), newSlot()); !errors.Is(err, keystore.ErrAway) || !strings.Contains(err.Error(), "certificate") {
+	if _, _, err := open(t, s.Env(s.Root), photos).Wrap(t.Context(), newSlot()); !errors.Is(err, keystore.ErrAway) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("without the authority: %v", err)
 	}
 }
@@ -235,12 +233,12 @@ func certificate(t *testing.T, certFile, keyFile string) *x509.CertPool {
 
 // Vault's audit log tells which vault was opened, as docs/KEYS.md says, and nothing else of it.
 func TestAuditLog(t *testing.T) {
-	s := start(t)
-	s.key("photos")
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
 	log := filepath.Join(t.TempDir(), "audit.log")
-	s.must("PUT", "sys/audit/file", map[string]any{"type": "file", "options": map[string]string{"file_path": log}})
-	s.must("POST", "sys/mounts/transit/tune", map[string]any{"audit_non_hmac_request_keys": []string{"context"}})
-	p := open(t, s.as(s.root), photos)
+	s.Do("PUT", "sys/audit/file", map[string]any{"type": "file", "options": map[string]string{"file_path": log}})
+	s.Do("POST", "sys/mounts/transit/tune", map[string]any{"audit_non_hmac_request_keys": []string{"context"}})
+	p := open(t, s.Env(s.Root), photos)
 	info, _ := wrapped(t, p)
 	if _, err := p.Secret(t.Context(), info); err != nil {
 		t.Fatal(err)
@@ -283,8 +281,8 @@ func TestAuditLog(t *testing.T) {
 
 // The policies that docs/KEYS.md prints let do what it says, and no more.
 func TestPolicies(t *testing.T) {
-	s := start(t)
-	s.key("photos")
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
 	text, err := os.ReadFile("../../docs/KEYS.md")
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +295,7 @@ func TestPolicies(t *testing.T) {
 		}
 		return policy
 	}
-	maker := open(t, s.as(s.token(printed("Who makes vaults, adds slots and rewraps them"), nil)), photos)
+	maker := open(t, s.Env(s.Token(printed("Who makes vaults, adds slots and rewraps them"), nil)), photos)
 	info, w := wrapped(t, maker)
 	if again, err := maker.Rewrap(t.Context(), info); err != nil {
 		t.Errorf("rewrap: %v", err)
@@ -307,7 +305,7 @@ func TestPolicies(t *testing.T) {
 	if d, err := maker.Describe(t.Context(), info); err != nil || d.State != "enabled" || d.Version != "1" {
 		t.Errorf("describe: %+v, %v", d, err)
 	}
-	server := open(t, s.as(s.token(printed("Who only opens them, such as a server"), nil)), photos)
+	server := open(t, s.Env(s.Token(printed("Who only opens them, such as a server"), nil)), photos)
 	if got, err := server.Secret(t.Context(), info); err != nil || string(got) != w {
 		t.Errorf("secret: %v", err)
 	}

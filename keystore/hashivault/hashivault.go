@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -106,10 +107,10 @@ func (p *Provider) bound(ctx context.Context, wrapped, text string, w []byte) er
 	if err == nil {
 		return fmt.Errorf("%w: the key is not derived, so that it would not tell vaults apart; make one that is: vault write -f %s derived=true", keystore.ErrRefused, p.key.path("keys"))
 	}
-	if !errors.Is(err, keystore.ErrRefused) {
-		return err
+	if refused, ok := errors.AsType[*refusal](err); ok && refused.status == http.StatusBadRequest {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("ask whether the key is derived: %w", err) // a policy may have refused instead, which proves nothing
 }
 
 // Secret implements keystore.Provider.
@@ -169,9 +170,9 @@ func (p *Provider) Describe(ctx context.Context, s keystore.SlotInfo) (keystore.
 		LatestVersion int   `json:"latest_version"`
 	}
 	err = p.client.get(ctx, key.path("keys"), &is)
-	var denied *refusal
+	denied, ok := errors.AsType[*refusal](err)
 	switch {
-	case errors.As(err, &denied) && denied.status == 403:
+	case ok && denied.status == http.StatusForbidden:
 		d.State = "not known: the policy does not allow to read " + key.path("keys")
 		return d, nil
 	case err != nil:

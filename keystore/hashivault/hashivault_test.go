@@ -10,10 +10,21 @@ import (
 
 	"envfs/blockcrypt"
 	"envfs/keystore"
+	"envfs/keystore/hashivault/vaulttest"
 	"envfs/keystore/providertest"
 )
 
 const photos = "hashivault://transit/photos"
+
+// open returns a provider in an environment.
+func open(t *testing.T, env map[string]string, uri string) *Provider {
+	t.Helper()
+	p, err := New(uri, func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
 
 // at returns an environment in which nobody knows better who asks, at another address.
 func at(url string) map[string]string {
@@ -22,10 +33,10 @@ func at(url string) map[string]string {
 
 // TestProvider runs the suite against Vault.
 func TestProvider(t *testing.T) {
-	s := start(t)
-	s.key("photos")
-	s.key("other")
-	stranger := s.token(`path "transit/decrypt/other" { capabilities = ["update"] }`, nil)
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	s.Key("other")
+	stranger := s.Token(`path "transit/decrypt/other" { capabilities = ["update"] }`, nil)
 	deaf, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -37,10 +48,10 @@ func TestProvider(t *testing.T) {
 	}
 	gone.Close()
 	providertest.Run(t, providertest.Service{
-		Open:      func(t *testing.T) keystore.Wrapper { return open(t, s.as(s.root), photos) },
-		Other:     func(t *testing.T) keystore.Wrapper { return open(t, s.as(s.root), "hashivault://transit/other") },
-		Forbidden: func(t *testing.T) keystore.Wrapper { return open(t, s.as(stranger), photos) },
-		Rotate:    func(*testing.T) { s.must("POST", "transit/keys/photos/rotate", nil) },
+		Open:      func(t *testing.T) keystore.Wrapper { return open(t, s.Env(s.Root), photos) },
+		Other:     func(t *testing.T) keystore.Wrapper { return open(t, s.Env(s.Root), "hashivault://transit/other") },
+		Forbidden: func(t *testing.T) keystore.Wrapper { return open(t, s.Env(stranger), photos) },
+		Rotate:    func(*testing.T) { s.Do("POST", "transit/keys/photos/rotate", nil) },
 		Away:      func(t *testing.T) keystore.Wrapper { return open(t, at("http://"+gone.Addr().String()), photos) },
 		Slow:      func(t *testing.T) keystore.Wrapper { return open(t, at("http://"+deaf.Addr().String()), photos) },
 		Replies: func(t *testing.T, body []byte) keystore.Wrapper {
@@ -70,17 +81,17 @@ func wrapped(t *testing.T, p *Provider) (keystore.SlotInfo, string) {
 
 // A key that ignores the context is found out, also by who may not read what it is.
 func TestNotDerived(t *testing.T) {
-	s := start(t)
-	s.must("POST", "transit/keys/photos", map[string]any{})
-	user := s.token(`path "transit/datakey/plaintext/photos" { capabilities = ["update"] }
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Do("POST", "transit/keys/photos", map[string]any{})
+	user := s.Token(`path "transit/datakey/plaintext/photos" { capabilities = ["update"] }
 		path "transit/decrypt/photos" { capabilities = ["update"] }`, nil)
-	for _, token := range []string{s.root, user} {
-		_, _, err := open(t, s.as(token), photos).Wrap(t.Context(), newSlot())
+	for _, token := range []string{s.Root, user} {
+		_, _, err := open(t, s.Env(token), photos).Wrap(t.Context(), newSlot())
 		if !errors.Is(err, keystore.ErrRefused) || !strings.Contains(err.Error(), "vault write -f transit/keys/photos derived=true") {
 			t.Errorf("wrap: %v", err)
 		}
 	}
-	d, err := open(t, s.as(s.root), "").Describe(t.Context(), keystore.SlotInfo{Provider: keystore.ProviderData{Key: "transit/photos", Wrapped: []byte("vault:v1:AAAA")}})
+	d, err := open(t, s.Env(s.Root), "").Describe(t.Context(), keystore.SlotInfo{Provider: keystore.ProviderData{Key: "transit/photos", Wrapped: []byte("vault:v1:AAAA")}})
 	if err != nil || !strings.Contains(d.State, "not derived") {
 		t.Errorf("describe: %+v, %v", d, err)
 	}
@@ -88,11 +99,11 @@ func TestNotDerived(t *testing.T) {
 
 // Who may make a slot but not open it learns it before the vault is made. A key or a mount that is not there is refused.
 func TestRefused(t *testing.T) {
-	s := start(t)
-	s.key("photos")
-	user := s.token(`path "transit/datakey/plaintext/photos" { capabilities = ["update"] }`, nil)
-	for uri, token := range map[string]string{photos: user, "hashivault://transit/none": s.root, "hashivault://elsewhere/photos": s.root} {
-		if _, _, err := open(t, s.as(token), uri).Wrap(t.Context(), newSlot()); !errors.Is(err, keystore.ErrRefused) {
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	user := s.Token(`path "transit/datakey/plaintext/photos" { capabilities = ["update"] }`, nil)
+	for uri, token := range map[string]string{photos: user, "hashivault://transit/none": s.Root, "hashivault://elsewhere/photos": s.Root} {
+		if _, _, err := open(t, s.Env(token), uri).Wrap(t.Context(), newSlot()); !errors.Is(err, keystore.ErrRefused) {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}
@@ -100,15 +111,15 @@ func TestRefused(t *testing.T) {
 
 // A sealed Vault is away, and is there again when it is unsealed.
 func TestSealed(t *testing.T) {
-	s := start(t)
-	s.key("photos")
-	p := open(t, s.as(s.root), photos)
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	p := open(t, s.Env(s.Root), photos)
 	info, w := wrapped(t, p)
-	s.must("PUT", "sys/seal", nil)
+	s.Do("PUT", "sys/seal", nil)
 	if _, err := p.Secret(t.Context(), info); !errors.Is(err, keystore.ErrAway) {
 		t.Errorf("secret: %v", err)
 	}
-	s.must("PUT", "sys/unseal", map[string]any{"key": s.unseal})
+	s.Do("PUT", "sys/unseal", map[string]any{"key": s.Unseal})
 	if got, err := p.Secret(t.Context(), info); err != nil || string(got) != w {
 		t.Errorf("secret: %v", err)
 	}

@@ -84,7 +84,7 @@ func (m *Module) do(ctx context.Context, q wire.Request) (wire.Reply, error) {
 func (m *Module) login(ctx context.Context, k wire.Key, t wire.Token) error {
 	name := t.Manufacturer + "\x00" + t.Model + "\x00" + t.Serial + "\x00" + t.Label
 	if err := m.denied[name]; err != nil {
-		return err
+		return fmt.Errorf("not tried again: %w", err)
 	}
 	q := wire.Request{Op: wire.Login, Key: k}
 	if !t.PINPad {
@@ -100,7 +100,7 @@ func (m *Module) login(ctx context.Context, k wire.Key, t wire.Token) error {
 		q.PIN = pin
 	}
 	// Whatever happens to this try, the token may have counted it.
-	m.denied[name] = fmt.Errorf("token %s: %w: a login was broken off, and is not tried again", t.Label, keystore.ErrRefused)
+	m.denied[name] = fmt.Errorf("token %s: %w: a login was broken off", t.Label, keystore.ErrRefused)
 	r, err := m.exchange(ctx, q)
 	if err != nil {
 		return err
