@@ -172,6 +172,31 @@ func TestNamespace(t *testing.T) {
 	}
 }
 
+// A standby sends its caller to the active node. Nobody is followed further, or to where keys would go in clear.
+func TestStandby(t *testing.T) {
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	info, w := wrapped(t, open(t, s.Env(s.Root), photos))
+	standby := func(to string) string {
+		f := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			http.Redirect(w, q, to+q.URL.Path, http.StatusTemporaryRedirect)
+		}))
+		t.Cleanup(f.Close)
+		return f.URL
+	}
+	env := s.Env(s.Root)
+	env["VAULT_ADDR"] = standby(s.URL)
+	if got, err := open(t, env, "").Secret(t.Context(), info); err != nil || string(got) != w {
+		t.Errorf("secret: %v", err)
+	}
+	for _, to := range []string{standby(s.URL), "http://vault.example:8200"} {
+		env["VAULT_ADDR"] = standby(to)
+		if _, err := open(t, env, "").Secret(t.Context(), info); err == nil || !strings.Contains(err.Error(), "not followed") {
+			t.Errorf("sent on to %s: %v", to, err)
+		}
+	}
+}
+
 // Vault's certificate is checked against the authorities that are named.
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()

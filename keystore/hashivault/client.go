@@ -102,10 +102,10 @@ func authorities(file, dir string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// toActive lets a standby send its caller to the active node, once, but never from https to http.
+// toActive lets a standby send its caller to the active node, once, but never to where keys would go in clear.
 func toActive(r *http.Request, via []*http.Request) error {
-	if len(via) > 1 || r.URL.Scheme != via[0].URL.Scheme {
-		return errors.New("redirected too far")
+	if len(via) > 1 || r.URL.Scheme != via[0].URL.Scheme || r.URL.Scheme == "http" && !loopback(r.URL.Hostname()) {
+		return fmt.Errorf("sent on to %s://%s, which is not followed", r.URL.Scheme, r.URL.Host)
 	}
 	return nil
 }

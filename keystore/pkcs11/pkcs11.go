@@ -73,11 +73,11 @@ func (p *Provider) Wrap(ctx context.Context, s keystore.SlotInfo) ([]byte, keyst
 	return w, keystore.ProviderData{Key: Format(p.key), Wrapped: kept}, nil
 }
 
-// Secret implements keystore.Provider.
+// Secret implements keystore.Provider. If a key is named, slots of other keys are left alone: the PIN that is given is not theirs.
 func (p *Provider) Secret(ctx context.Context, s keystore.SlotInfo) ([]byte, error) {
-	k, err := Parse(s.Provider.Key)
+	k, err := p.of(s)
 	if err != nil {
-		return nil, fmt.Errorf("pkcs11: %w", err)
+		return nil, err
 	}
 	kept := s.Provider.Wrapped
 	if len(kept) != 1+saltSize || kept[0] != version {
@@ -93,9 +93,9 @@ func (p *Provider) Rewrap(context.Context, keystore.SlotInfo) ([]byte, error) {
 
 // Describe implements keystore.Wrapper.
 func (p *Provider) Describe(ctx context.Context, s keystore.SlotInfo) (keystore.Description, error) {
-	k, err := Parse(s.Provider.Key)
+	k, err := p.of(s)
 	if err != nil {
-		return keystore.Description{}, fmt.Errorf("pkcs11: %w", err)
+		return keystore.Description{}, err
 	}
 	r, err := p.module.do(ctx, wire.Request{Op: wire.Describe, Key: k})
 	if err != nil {
@@ -105,6 +105,19 @@ func (p *Provider) Describe(ctx context.Context, s keystore.SlotInfo) (keystore.
 		Name: Format(k), State: "enabled",
 		Place: fmt.Sprintf("token %s, serial number %s (%s)", r.Token.Label, r.Token.Serial, r.Token.Model),
 	}, nil
+}
+
+// of returns the key of a slot, with what the user's name for it adds.
+func (p *Provider) of(s keystore.SlotInfo) (wire.Key, error) {
+	k, err := Parse(s.Provider.Key)
+	if err != nil {
+		return wire.Key{}, fmt.Errorf("pkcs11: %w", err)
+	}
+	both, ok := merge(k, p.key)
+	if !ok {
+		return wire.Key{}, fmt.Errorf("%s: it is another key than %s", Format(k), Format(p.key))
+	}
+	return both, nil
 }
 
 // mac returns W.

@@ -56,8 +56,13 @@ func TestProvider(t *testing.T) {
 			if _, err := p.Describe(t.Context(), slot(first)); err != nil {
 				t.Fatal(err)
 			}
-			if err := p.module.helper.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			pid := p.module.helper.cmd.Process.Pid
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
+			}
+			var status syscall.WaitStatus // each of its threads has stopped when this returns
+			if _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+				t.Fatalf("stop helper: %v, %v", status, err)
 			}
 			return p
 		},
@@ -79,7 +84,7 @@ func TestWrongPINOnce(t *testing.T) {
 	t.Cleanup(m.Close)
 	var all sync.WaitGroup
 	for i := range 20 {
-		p, err := m.Provider([]string{first, second, ""}[i%3])
+		p, err := m.Provider([]string{first, second, "", ""}[i%4])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,6 +126,27 @@ func TestOneLogin(t *testing.T) {
 	all.Wait()
 	if n := calls("C_Login"); n != 2 || pin.asked != 2 {
 		t.Errorf("%d logins for two tokens, asked %d times", n, pin.asked)
+	}
+}
+
+// The PIN for the key that the user names is not tried on another token. What the name adds counts.
+func TestOtherTokenIsLeftAlone(t *testing.T) {
+	tokens(t, "office", "home")
+	home := "pkcs11:token=home;object=envfs"
+	generate(t, first, home)
+	path, calls := spied(t)
+	p := open(t, path, first, goodPIN)
+	if _, err := p.Secret(t.Context(), slot(first)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Secret(t.Context(), slot(home)); err == nil || !strings.Contains(err.Error(), "another key") {
+		t.Errorf("secret: %v", err)
+	}
+	if _, err := open(t, path, first+";serial=0000", goodPIN).Secret(t.Context(), slot(first)); !errors.Is(err, keystore.ErrAway) {
+		t.Errorf("secret, with another serial number: %v", err)
+	}
+	if n := calls("C_Login"); n != 1 {
+		t.Errorf("%d logins", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -152,4 +153,21 @@ func Format(k wire.Key) string {
 // escape writes what RFC 3986 does not call unreserved as %HH.
 func escape(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
+}
+
+// merge returns a name with what a and b say together, and false if they contradict each other.
+func merge(a, b wire.Key) (both wire.Key, ok bool) {
+	ok = true
+	one := func(a, b string) string {
+		ok = ok && (a == "" || b == "" || a == b)
+		return cmp.Or(a, b)
+	}
+	both = wire.Key{
+		Token: one(a.Token, b.Token), Serial: one(a.Serial, b.Serial), Manufacturer: one(a.Manufacturer, b.Manufacturer),
+		Model: one(a.Model, b.Model), Object: one(a.Object, b.Object),
+	}
+	if id := one(string(a.ID), string(b.ID)); id != "" {
+		both.ID = []byte(id)
+	}
+	return both, ok
 }
