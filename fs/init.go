@@ -153,7 +153,7 @@ func (f *FS) putKeyFile(ctx context.Context, keys *keystore.Vault) (blockcrypt.O
 }
 
 // maxKeyFile is the largest key file that is read, in bytes.
-const maxKeyFile = 256 << 10
+const maxKeyFile = keystore.MaxSize
 
 // mendKeyCopy makes the copy of the key file anew if it is not what it should be.
 func (f *FS) mendKeyCopy(ctx context.Context) {

@@ -33,6 +33,8 @@ var (
 	ErrTooManySlots = errors.New("too many slots")
 	// ErrTooManyEpochs refuses a rotation beyond [MaxEpochs] key epochs in use.
 	ErrTooManyEpochs = errors.New("too many key epochs in use")
+	// ErrChanged says that the key file is not the one any more that a change was asked for.
+	ErrChanged = errors.New("changed meanwhile")
 	// ErrUnknownSlot says that the key file has no such slot.
 	ErrUnknownSlot = errors.New("no such slot")
 	// ErrUnknownEpoch says that the keyring has no such key epoch.

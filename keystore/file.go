@@ -58,6 +58,9 @@ func parse(data []byte) (*File, error) {
 	return f, nil
 }
 
+// Bytes returns the key file as it is stored. The caller must not change it.
+func (f *File) Bytes() []byte { return f.data }
+
 // VaultID returns the id of the vault that the key file belongs to.
 func (f *File) VaultID() blockcrypt.ID { return blockcrypt.ID(f.doc.Vault) }
 

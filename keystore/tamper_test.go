@@ -72,7 +72,7 @@ func leaves(v reflect.Value, path string, fn func(path string, v reflect.Value))
 
 // Every field, on purpose: whatever passes Parse fails with the right key.
 func TestAlterEveryField(t *testing.T) {
-	slots := []NewSlot{keyFile(t, 1), pass("a")}
+	slots := []NewSlot{keyFile(t, 1), pass("a"), {Provider: newBox("box")}}
 	v := create1(t, slots...)
 	body := v.file.body
 	var paths int

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"envfs/blockcrypt"
@@ -43,34 +44,45 @@ type Found struct {
 // Find returns W of a slot that one of the providers opens, for [Opened]: so one process may ask the providers and another
 // open the vault. It takes the same way and returns the same errors as [File.Unlock].
 func (f *File) Find(ctx context.Context, providers []Provider) (Found, error) {
-	found, err := race(ctx, f.attempts(providers), func(ctx context.Context, a attempt) (Found, error) {
-		w, err := secret(ctx, a.provider, f.doc.slotInfo(a.slot))
-		if err != nil {
-			return Found{}, err
-		}
-		p, err := f.doc.ids().openPayload(w, a.slot)
-		if err != nil {
-			clear(w)
-			return Found{}, err
-		}
-		p.wipe()
-		return Found{Slot: blockcrypt.ID(a.slot.ID), Kind: a.slot.Kind, W: w}, nil
-	}, func(f Found) { clear(f.W) })
+	found, err := race(ctx, f.attempts(providers), f.find, func(f Found) { clear(f.W) })
 	if err != nil {
 		return Found{}, fmt.Errorf("unlock vault %s: %w", f.VaultID(), err)
 	}
 	return found, nil
 }
 
+func (f *File) find(ctx context.Context, a attempt) (Found, error) {
+	w, err := secret(ctx, a.provider, f.doc.slotInfo(a.slot))
+	if err != nil {
+		return Found{}, err
+	}
+	p, err := f.doc.ids().openPayload(w, a.slot)
+	if err != nil {
+		clear(w)
+		return Found{}, err
+	}
+	p.wipe()
+	return Found{Slot: blockcrypt.ID(a.slot.ID), Kind: a.slot.Kind, W: w}, nil
+}
+
+// Test asks the providers for the secret of one slot, and returns nil if it opens it, and else the errors of [File.Unlock]:
+// [ErrNoSlot] if no provider fits it.
+func (f *File) Test(ctx context.Context, slot blockcrypt.ID, providers []Provider) error {
+	all := f.attempts(providers)
+	others := func(a attempt) bool { return blockcrypt.ID(a.slot.ID) != slot }
+	all.cheap = slices.DeleteFunc(all.cheap, others)
+	for i := range all.others {
+		all.others[i] = slices.DeleteFunc(all.others[i], others)
+	}
+	found, err := race(ctx, all, f.find, func(f Found) { clear(f.W) })
+	clear(found.W)
+	return err
+}
+
 // attempt is one slot and a provider of its kind.
 type attempt struct {
 	slot     *slotDocument
 	provider Provider
-}
-
-// name is how errors call it.
-func (a attempt) name() string {
-	return fmt.Sprintf("slot %s (%s)", blockcrypt.ID(a.slot.ID), a.slot.Kind)
 }
 
 // attempts are grouped by what they cost. Those of one row are made one after the other, the rows of others at once.
@@ -184,10 +196,11 @@ func (f *failures) add(a attempt, err error) {
 		if a.slot.Provider == nil {
 			return // it is said by ErrWrongKey
 		}
+		err = fmt.Errorf("%s: what it made of the slot is another secret", a.slot.Kind)
 	case errors.Is(err, ErrRefused):
 		f.tried = true
 	}
-	f.errs = append(f.errs, fmt.Errorf("%s: %w", a.name(), err))
+	f.errs = append(f.errs, fmt.Errorf("slot %s: %w", blockcrypt.ID(a.slot.ID), err))
 }
 
 func (f *failures) err() error {

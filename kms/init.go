@@ -74,10 +74,17 @@ func Init(ctx context.Context, dir string, config Config, sealer store.Sealer, n
 	return &Access{access.ID, string(access.Secret)}, publish(dir, authority)
 }
 
-// makeDir makes a directory, and its name durable.
+// makeDir makes a directory, unless it is there and nobody else may write to it, and its name durable.
 func makeDir(name string) error {
 	if err := os.MkdirAll(name, 0o700); err != nil {
 		return err
+	}
+	st, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s: others may write to it (mode %04o)", name, st.Mode().Perm())
 	}
 	parent, err := os.Open(filepath.Dir(filepath.Clean(name)))
 	if err != nil {
@@ -123,13 +130,4 @@ func putJSON(tx *store.Tx, table, name string, v any) error {
 	}
 	defer clear(b)
 	return tx.Put(table, name, b)
-}
-
-// Reseal has the keys of the KMS in dir, which must not be in use, rest under another secret from now on.
-func Reseal(ctx context.Context, dir string, old, next store.Sealer) error {
-	s, err := store.Open(ctx, StorePath(dir), old)
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.Reseal(ctx, next), s.Close())
 }

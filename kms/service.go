@@ -190,14 +190,25 @@ func (s *Service) Close() error {
 	return errors.Join(err, s.store.Close())
 }
 
+// Reseal has the root secret rest under another seal from now on, for a caller who administers the KMS on its machine, and has that in the log.
+func (s *Service) Reseal(ctx context.Context, c *Call, sealer store.Sealer) error {
+	c.Action, c.at, c.subject = "Reseal", s.now(), sealer.Kind()
+	s.change.Lock()
+	defer s.change.Unlock()
+	if err := s.store.Reseal(ctx, sealer); err != nil {
+		return err
+	}
+	return s.record(c, okResult)
+}
+
 // Config returns what the KMS calls itself.
 func (s *Service) Config() Config { return s.config }
 
 // Authority returns the certificate authority of the KMS.
 func (s *Service) Authority() *ca.Authority { return s.authority }
 
-// Healthy returns why no calls can be answered, or nil.
-func (s *Service) Healthy() error { return s.audit.Broken() }
+// Healthy returns why the last call could not be answered, as far as that lies with the service, or nil.
+func (s *Service) Healthy() error { return s.audit.Trouble() }
 
 // Secret returns what a request under an access key is signed with, and false if there is no such access key.
 func (s *Service) Secret(accessKey string) ([]byte, bool) {

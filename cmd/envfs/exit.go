@@ -37,6 +37,7 @@ var (
 	errUsage       = errors.New("usage")
 	errInterrupted = errors.New("interrupted")
 	errPartly      = errors.New("only partly done")
+	errNotOpened   = errors.New("not opened")
 	errOldEpochs   = errors.New("older key epochs are in use")
 	errNotMounted  = errors.New("not mounted")
 	errDamage      = errors.New("damage found")
@@ -57,6 +58,7 @@ var outcomes = [...]outcome{
 	{context.Canceled, codeInterrupted, ""},
 	{errPartly, codePartly, ""},
 	{errOldEpochs, codePartly, ""},
+	{errNotOpened, codeWrongKey, ""},
 	{errDamage, codeDamage, ""},
 	{errNotMounted, codeError, "`envfs status` lists what is mounted"},
 
@@ -67,6 +69,8 @@ var outcomes = [...]outcome{
 	{fs.ErrInUse, codeInUse, ""},
 	{remote.ErrInUse, codeInUse, ""},
 	{keystore.ErrWrongKey, codeWrongKey, ""},
+	{keystore.ErrRefused, codeWrongKey, ""},
+	{keystore.ErrAway, codeError, "--wait-open 5m waits for it; any other key of the vault opens it, too"},
 	{fs.ErrOvertaken, codeFork, "unmount, then `envfs sync --rescue STORE` brings back what was not published here"},
 	{fs.ErrIncomplete, codeIncomplete, "--read-only shows the newest moment that is complete; --accept-older goes on from it"},
 	{fs.ErrFork, codeFork, "look at each side with --read-only --root NAME (NAME lies in the store), and copy out what you need"},
@@ -85,6 +89,7 @@ var outcomes = [...]outcome{
 	{keystore.ErrNoSlot, codeError, "`envfs info` lists what opens this vault"},
 	{keystore.ErrLastSlot, codeError, "add another slot first, or use `envfs key replace`"},
 	{keystore.ErrOpeningSlot, codeError, "--force removes it all the same; be sure that another one opens the vault"},
+	{keystore.ErrChanged, codeError, "somebody else has changed the keys: look again, and repeat it"},
 	{keystore.ErrUnknownSlot, codeError, "`envfs key list` lists the slots"},
 
 	{store.ErrNone, codeNoVault, "`envfs kms init` makes one"},

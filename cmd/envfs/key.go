@@ -27,7 +27,8 @@ Changes take effect at once and rewrite no data. They work on a mounted vault, t
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.keyListCommand(), a.keyAddCommand(), a.keyRemoveCommand(), a.keyReplaceCommand(), a.keyGenerateCommand(),
-		a.keyRotateCommand(), a.keyRewrapCommand(), a.keyReencryptCommand(), a.keyStatusCommand())
+		a.keyRotateCommand(), a.keyRewrapCommand(), a.keyReencryptCommand(), a.keyStatusCommand(), a.keyTestCommand(),
+		a.keyBackupCommand(), a.keyRestoreCommand())
 	return c
 }
 
@@ -47,6 +48,7 @@ func (a *app) requestKeys(ctx context.Context, arg string, src *secret.Source, p
 		return err
 	}
 	defer k.New.Wipe()
+	k.Generation = kf.Generation()
 	if k.Auth, err = a.secrets(ctx, src, kf); err != nil {
 		return err
 	}
@@ -56,6 +58,11 @@ func (a *app) requestKeys(ctx context.Context, arg string, src *secret.Source, p
 		return err
 	}
 	a.say("Done: %s in generation %d of the key file.", plural(int64(changed.Slots), "slot", "slots"), changed.Generation)
+	if k.Op == opRemove || k.Op == opRestore {
+		for _, s := range changed.Left {
+			a.say("  %s  %-10s  %s", s.ID, s.Kind, printable(s.Label))
+		}
+	}
 	return nil
 }
 
@@ -83,7 +90,8 @@ func (a *app) sendKeys(ctx context.Context, path string, k *control.KeyChange) (
 		}
 		return changed, err
 	}
-	v, err := open(ctx, path, &k.Auth, openOptions{Places: a.at}, a.tellingLog(), nil)
+	auth := k.Auth.Clone() // restoring needs it once more
+	v, err := open(ctx, path, &auth, openOptions{Places: a.at}, a.tellingLog(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +105,8 @@ func changeKeys(ctx context.Context, v *vault, k *control.KeyChange, prove bool)
 	defer k.New.Wipe()
 	err = v.ChangeKeys(ctx, func(old *keystore.Vault) (*keystore.Vault, error) {
 		if prove {
-			asker, err := unlock(ctx, old.File(), &k.Auth)
+			auth := k.Auth.Clone() // restoring needs it once more
+			asker, err := unlock(ctx, old.File(), &auth)
 			if err != nil {
 				return nil, err
 			}
@@ -106,6 +115,9 @@ func changeKeys(ctx context.Context, v *vault, k *control.KeyChange, prove bool)
 		next, err := nextKeys(ctx, old, k)
 		if err == nil {
 			changed = &control.KeysChanged{Generation: next.File().Generation(), Slots: len(next.File().Slots())}
+			for _, s := range next.File().Slots() {
+				changed.Left = append(changed.Left, control.Slot{ID: s.ID.String(), Kind: s.Kind, Label: s.Label})
+			}
 		}
 		return next, err
 	})
@@ -118,15 +130,22 @@ func changeKeys(ctx context.Context, v *vault, k *control.KeyChange, prove bool)
 // nextKeys returns the keys with the change made.
 func nextKeys(ctx context.Context, old *keystore.Vault, k *control.KeyChange) (*keystore.Vault, error) {
 	now := time.Now()
-	if k.Op == opRemove {
+	if g := old.File().Generation(); g != k.Generation {
+		return nil, fmt.Errorf("key file: %w: it is of generation %d now, not %d", keystore.ErrChanged, g, k.Generation)
+	}
+	switch k.Op {
+	case opRotate:
+		return old.Rotate(rand.Reader, now)
+	case opRestore:
+		return restoreSlots(ctx, old, k, now)
+	case opRewrap:
+		return rewrapSlot(ctx, old, k, now)
+	case opRemove:
 		s, err := findSlot(old.File(), k.Slot)
 		if err != nil {
 			return nil, err
 		}
 		return old.RemoveSlot(rand.Reader, now, s.ID, k.Force)
-	}
-	if k.Op == opRotate {
-		return old.Rotate(rand.Reader, now)
 	}
 	kdf, _ := keystore.DefaultKDF()
 	if k.KDFMemory != 0 {
@@ -161,4 +180,6 @@ const (
 	opRemove  = "remove"
 	opReplace = "replace"
 	opRotate  = "rotate"
+	opRewrap  = "rewrap" // what a provider has wrapped
+	opRestore = "restore"
 )

@@ -14,16 +14,27 @@ import (
 func (a *app) keyRewrapCommand() *cobra.Command {
 	var (
 		src    secret.Source
+		slot   string
 		asJSON bool
 	)
 	c := &cobra.Command{
 		Use:   "rewrap STORE",
 		Short: "Wrap all data keys under the newest key epoch",
 		Long: `Wrap all data keys under the newest key epoch, and seal anew what older epochs have sealed of the tree. Headers and indexes are
-rewritten, content is not. It works on a mounted vault, too, beside its use; when it is broken off, the next one goes on.`,
-		Example: `  envfs key rewrap ~/vault`,
-		Args:    cobra.ExactArgs(1),
+rewritten, content is not. It works on a mounted vault, too, beside its use; when it is broken off, the next one goes on.
+
+With --slot, the provider of a slot wraps the slot's secret anew, by the newest version of its master key, which it may have rotated;
+the data keys stay as they are.`,
+		Example: `  envfs key rewrap ~/vault
+  envfs key rewrap ~/vault --slot office`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if slot != "" {
+				if err := a.requestRewrapSlot(c.Context(), args[0], slot, &src); err != nil {
+					return fmt.Errorf("key rewrap: %w", err)
+				}
+				return nil
+			}
 			if err := a.rewrap(c.Context(), args[0], &src, asJSON); err != nil {
 				return fmt.Errorf("key rewrap: %w", err)
 			}
@@ -33,7 +44,9 @@ rewritten, content is not. It works on a mounted vault, too, beside its use; whe
 	src.Flags(c.Flags(), "")
 	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
+	c.Flags().StringVar(&slot, "slot", "", "wrap anew the secret of the slot that `SLOT` names, nothing else")
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object when it is done")
+	c.MarkFlagsMutuallyExclusive("slot", "json")
 	return c
 }
 

@@ -83,12 +83,18 @@ func kmsOwner(dir string) error {
 // openedKMS is a KMS that this process has opened.
 type openedKMS struct{ *kms.Service }
 
+// localCall is a call of who runs this command on the KMS's machine.
+func localCall() *kms.Call {
+	return &kms.Call{ID: kms.NewRequestID(), Caller: kms.Caller{ARN: server.LocalName(os.Getuid()), Local: true}, Source: "command"}
+}
+
 func (o *openedKMS) do(_ context.Context, action string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
-	c := &kms.Call{Action: action, ID: kms.NewRequestID(), Caller: kms.Caller{ARN: server.LocalName(os.Getuid()), Local: true}, Source: "command"}
+	c := localCall()
+	c.Action = action
 	reply, kerr := o.Do(c, body)
 	defer clear(reply)
 	if kerr != nil {

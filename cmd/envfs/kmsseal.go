@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -111,20 +112,10 @@ old one.`,
 			if err != nil {
 				return err
 			}
-			from, wipe, err := a.kmsSealer(c.Context(), args[0], &old)
-			if err != nil {
+			if err := a.kmsReseal(c.Context(), args[0], &old, &next, params); err != nil {
 				return fmt.Errorf("kms reseal: %w", err)
 			}
-			defer wipe()
-			to, wipeNew, err := a.newKMSSealer(c.Context(), &next, params)
-			if err != nil {
-				return fmt.Errorf("kms reseal: %w", err)
-			}
-			defer wipeNew()
-			if err := kms.Reseal(c.Context(), args[0], from, to); err != nil {
-				return fmt.Errorf("kms reseal: %w", err)
-			}
-			a.say("Done: %s is sealed by the new %s.", shellQuote(args[0]), to.Kind())
+			a.say("Done: %s is sealed by the new one.", shellQuote(args[0]))
 			return nil
 		},
 	}
@@ -132,4 +123,17 @@ old one.`,
 	next.Flags(c.Flags(), "new-")
 	cost.declare(c.Flags())
 	return c
+}
+
+func (a *app) kmsReseal(ctx context.Context, dir string, old, next *secret.Source, cost keystore.KDFParams) error {
+	s, err := a.openKMS(ctx, dir, old)
+	if err != nil {
+		return err
+	}
+	to, wipe, err := a.newKMSSealer(ctx, next, cost)
+	if err == nil {
+		err = s.Reseal(ctx, localCall(), to)
+		wipe()
+	}
+	return errors.Join(err, s.Close())
 }

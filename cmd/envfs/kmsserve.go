@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -51,6 +49,9 @@ func (a *app) kmsServe(ctx context.Context, dir string, src *secret.Source, o se
 	if o.Rate < 0 {
 		return fmt.Errorf("%w: --rate must not be negative", errUsage)
 	}
+	if o.Listen == "" && o.Socket == "" {
+		return fmt.Errorf("%w: give --listen, or --socket", errUsage)
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -68,19 +69,4 @@ func (a *app) kmsServe(ctx context.Context, dir string, src *secret.Source, o se
 		}
 	})
 	return errors.Join(err, s.Close())
-}
-
-// notifyReady tells systemd that the service is ready, if it wants to hear that (sd_notify(3)).
-func notifyReady() error {
-	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return nil
-	}
-	c, err := net.Dial("unixgram", name)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	_, err = c.Write([]byte("READY=1"))
-	return err
 }

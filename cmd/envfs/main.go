@@ -27,6 +27,9 @@ func run() int {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
 	root := a.command()
+	if isMountHelper(os.Args) {
+		root = a.mountHelperCommand()
+	}
 	root.SetContext(ctx)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

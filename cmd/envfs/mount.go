@@ -174,6 +174,12 @@ func (a *app) mountHere(ctx context.Context, req *mountRequest, tell func()) err
 	return serve(ctx, req, newLog(a.talk), reporter{
 		progress: b.show,
 		notice:   func(text string) { a.say("%s", text) },
-		ready:    func() { b.clear(); tell() },
+		ready: func() {
+			b.clear()
+			tell()
+			if err := notifyReady(); err != nil {
+				a.say("systemd was not told that the mount works: %v", err)
+			}
+		},
 	})
 }

@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"envfs": main})
+	testscript.Main(m, map[string]func(){"envfs": main, mountHelper: main})
 }
 
 // TestScripts runs testdata/script/*.txtar: the command as users type it, with real mounts.
@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 			"poke": poke,
 			"mode": mode,
 			"dial": dial,
+			"port": port,
 
 			"transit": transit,
 		},
@@ -64,6 +65,15 @@ func detachBelow(t *testing.T, dir string) {
 			}
 		}
 	}
+}
+
+// port sets a variable to a port of 127.0.0.1 at which nobody listens: port NAME.
+func port(ts *testscript.TestScript, neg bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, number, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(errors.Join(err, l.Close()))
+	ts.Setenv(args[0], number)
 }
 
 // code runs a program that must exit with the given code: code 10 envfs mount ...

@@ -16,12 +16,12 @@ import (
 // minSlotPrefix is how much of a slot's id names it.
 const minSlotPrefix = 4
 
-// findSlot returns the slot that a user names by its id, the beginning of it, or its label.
+// findSlot returns the slot that a user names by its id, the beginning of it, or its label; or by its kind, if that is no label.
 func findSlot(kf *keystore.File, name string) (keystore.SlotInfo, error) {
 	if name == "" { // or it would name the slots without a label
 		return keystore.SlotInfo{}, fmt.Errorf("%w: no slot is named", errUsage)
 	}
-	var found []keystore.SlotInfo
+	var found, ofKind []keystore.SlotInfo
 	for _, s := range kf.Slots() {
 		id := s.ID.String()
 		if id == name {
@@ -30,6 +30,12 @@ func findSlot(kf *keystore.File, name string) (keystore.SlotInfo, error) {
 		if s.Label == name || len(name) >= minSlotPrefix && strings.HasPrefix(id, name) {
 			found = append(found, s)
 		}
+		if s.Kind == name {
+			ofKind = append(ofKind, s)
+		}
+	}
+	if len(found) == 0 {
+		found = ofKind
 	}
 	switch len(found) {
 	case 0:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 // secrets finds what opens the vault with key file kf: where the user says; else by the providers for which this machine is
 // configured; else it asks for the passphrase.
 func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File) (secret.Bundle, error) {
-	b, err := src.Read(ctx)
+	b, err := a.given(ctx, src)
 	if err != nil {
 		return b, err
 	}
@@ -30,7 +31,7 @@ func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File
 		}
 		b.Recovery = []byte(code)
 	}
-	if len(src.Keys) == 0 && src.Local() {
+	if len(src.Keys) == 0 && !b.Empty() {
 		return b, nil
 	}
 	var asked error
@@ -38,7 +39,7 @@ func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File
 		return b, nil
 	}
 	switch {
-	case src.Local():
+	case !b.Empty():
 		a.say("%v", asked)
 	case asked != nil && (len(src.Keys) > 0 || ctx.Err() != nil || !slices.Contains(kinds, keystore.KindPassphrase)):
 		return b, asked
@@ -53,6 +54,14 @@ func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File
 		return b, hint(fmt.Errorf("unlock: this vault is opened by: %s", strings.Join(kinds, ", ")), "%s", howTo(kinds))
 	}
 	return b, nil
+}
+
+// given returns the secrets that the user names; if none is named, those that systemd has for this service.
+func (a *app) given(ctx context.Context, src *secret.Source) (secret.Bundle, error) {
+	if at := os.Getenv("CREDENTIALS_DIRECTORY"); at != "" && !src.Given() {
+		return secret.Credentials(at, "envfs")
+	}
+	return src.Read(ctx)
 }
 
 // kindsOf returns the kinds of the slots of a key file, each once.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"envfs/keystore"
 )
@@ -26,6 +27,9 @@ func (p *Provider) failed(ctx context.Context, key string, err error) error {
 		return fmt.Errorf("awskms: key %s: %w", key, context.Canceled)
 	case isReply:
 		return fmt.Errorf("awskms: key %s: the reply is not one of KMS: %w", key, deserialization)
+	}
+	if unsent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok { // the rest tells how often it was tried
+		err = unsent.Err
 	}
 	return fmt.Errorf("awskms: key %s: %w: %w", key, keystore.ErrAway, err)
 }

@@ -31,6 +31,7 @@ type Log struct {
 	waiting []*waiter
 	head    Checkpoint // the last line on the disk
 	broken  error      // why nothing can be written any more
+	trouble error      // why the last attempt has failed
 	closed  bool
 
 	// of the writer alone
@@ -72,11 +73,11 @@ func (l *Log) Head() Checkpoint {
 	return c
 }
 
-// Broken returns why the log takes no lines any more, or nil.
-func (l *Log) Broken() error {
+// Trouble returns why the last line could not be written, or nil. It may be over (a full disk has space again), or for good.
+func (l *Log) Trouble() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.broken
+	return l.trouble
 }
 
 // Close writes what waits and closes the log.
@@ -152,7 +153,7 @@ func (l *Log) write(batch []*waiter) (n int, broken error) {
 	if err == nil {
 		l.head = next
 	}
-	l.broken = broken
+	l.broken, l.trouble = broken, err
 	l.mu.Unlock()
 	answer(written, err)
 	return n, broken

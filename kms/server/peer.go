@@ -63,6 +63,9 @@ func (c *peerConn) RemoteAddr() net.Addr { return peerAddr(c.uid) }
 
 type peerAddr int
 
+// maxSocketPath is what fits into an address of a Unix socket, with a zero at its end.
+const maxSocketPath = 107
+
 const peerPrefix = "unix:uid="
 
 func (a peerAddr) Network() string { return "unix" }
@@ -80,6 +83,9 @@ func peerOf(r *http.Request) int {
 // listenUnix listens at a socket with the given permissions, in the place of one that a process which is gone has left. Only
 // who holds the lock of the KMS may call it.
 func listenUnix(path string, mode os.FileMode, allow func(uid int) bool, log *slog.Logger) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("listen at %s: the path has more than %d bytes, which a socket's may have (unix(7))", path, maxSocketPath)
+	}
 	if st, err := os.Lstat(path); err == nil && st.Mode().Type() == os.ModeSocket {
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("listen at %s: %w", path, err)

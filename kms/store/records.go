@@ -17,7 +17,7 @@ type Tx struct {
 
 // Update has f change records. All its changes are made, durably, if it returns nil; else none. Updates wait for each other.
 func (s *Store) Update(f func(tx *Tx) error) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return f(&Tx{s, tx}) })
+	return guard(func() error { return s.db.Update(func(tx *bolt.Tx) error { return f(&Tx{s, tx}) }) })
 }
 
 // Put makes or replaces the record of a name, which must not be empty, in a table.
@@ -51,7 +51,7 @@ func (t *Tx) Delete(table, name string) error {
 // Each calls f with every record of a table, in the order of names, as of one moment. The value is wiped when f returns. An
 // error is that of f, or [ErrDamaged].
 func (s *Store) Each(table string, f func(name string, value []byte) error) error {
-	return s.db.View(func(tx *bolt.Tx) error {
+	return view(s.db, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(table))
 		if b == nil || table == metaBucket {
 			return nil

@@ -112,9 +112,19 @@ func Create(ctx context.Context, path string, s Sealer, fill func(tx *Tx) error)
 }
 
 func openFile(path string) (*bolt.DB, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
-	if errors.Is(err, bolterrors.ErrTimeout) {
+	return openWith(path, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
+}
+
+func openWith(path string, o *bolt.Options) (db *bolt.DB, err error) {
+	err = guard(func() error {
+		db, err = bolt.Open(path, 0o600, o)
+		return err
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, ErrInUse
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return db, err
 }
@@ -139,7 +149,7 @@ func Open(ctx context.Context, path string, s Sealer) (*Store, error) {
 
 func (s *Store) unseal(ctx context.Context, sealer Sealer) error {
 	var how sealed
-	err := s.db.View(func(tx *bolt.Tx) error {
+	err := view(s.db, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(metaBucket))
 		if b == nil || string(b.Get([]byte(formatName))) != format {
 			return errors.New("not a KMS of this version")
@@ -181,23 +191,23 @@ func Kind(path string) (string, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("open %s: %w", path, ErrNone)
 	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, ReadOnly: true})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		err = ErrInUse
-	}
+	db, err := openWith(path, &bolt.Options{Timeout: lockWait, ReadOnly: true})
 	if err != nil {
 		return "", fmt.Errorf("open %s: %w", path, err)
 	}
 	defer db.Close()
 	var how sealed
-	err = db.View(func(tx *bolt.Tx) error {
+	err = view(db, func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(metaBucket))
 		if b == nil {
-			return fmt.Errorf("read %s: %w", path, ErrDamaged)
+			return ErrDamaged
 		}
 		return json.Unmarshal(b.Get([]byte(sealName)), &how)
 	})
-	return how.Kind, err
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return how.Kind, nil
 }
 
 // Reseal has the root secret rest under another secret from now on. Records are not touched.
@@ -227,12 +237,17 @@ func (s *Store) Close() error {
 
 // Snapshot calls f with the size in bytes of the store as of one moment, and a function that writes it, while it is used.
 func (s *Store) Snapshot(f func(size int64, write func(io.Writer) error) error) error {
-	return s.db.View(func(tx *bolt.Tx) error {
+	return view(s.db, func(tx *bolt.Tx) error {
 		return f(tx.Size(), func(w io.Writer) error {
 			_, err := tx.WriteTo(w)
 			return err
 		})
 	})
+}
+
+// view has f read the file as of one moment.
+func view(db *bolt.DB, f func(tx *bolt.Tx) error) error {
+	return guard(func() error { return db.View(f) })
 }
 
 func syncDir(name string) error {

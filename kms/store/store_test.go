@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -148,5 +149,66 @@ func TestMovedRecords(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		s.Close()
+	}
+}
+
+// TestDamagedFile alters and cuts the file all over. Whatever comes of it, it is no crash, and no record that was not put.
+func TestDamagedFile(t *testing.T) {
+	path := create(t)
+	s := open(t, path, 1)
+	want := map[string]string{}
+	err := s.Update(func(tx *Tx) error {
+		for i := range 300 { // several pages
+			name := fmt.Sprintf("key %d", i)
+			want[name] = strings.Repeat(name, 5)
+			if err := tx.Put("keys", name, []byte(want[name])); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(t.TempDir(), "kms.db")
+	look := func(what string, data []byte) {
+		t.Helper()
+		os.Remove(broken)
+		if err := os.WriteFile(broken, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(t.Context(), broken, keyFile(t, 1))
+		if err != nil {
+			return
+		}
+		defer s.Close()
+		err = s.Each("keys", func(name string, value []byte) error {
+			if want[name] != string(value) {
+				t.Errorf("%s: record %q holds %q", what, name, value)
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	page := os.Getpagesize()
+	for at := 0; at < len(whole); at += page {
+		look(fmt.Sprintf("cut to %d", at), whole[:at])
+		for i := range 48 { // the page's header and its first elements, byte by byte
+			for _, v := range []byte{0, 0xff, whole[at+i] ^ 1} {
+				altered := bytes.Clone(whole)
+				altered[at+i] = v
+				look(fmt.Sprintf("byte %d set to %#x", at+i, v), altered)
+			}
+		}
+		zeroed := bytes.Clone(whole)
+		clear(zeroed[at : at+page])
+		look(fmt.Sprintf("page at %d zeroed", at), zeroed)
 	}
 }

@@ -27,7 +27,7 @@ func TestDeadDisk(t *testing.T) {
 		fs[name] = bytes.Repeat([]byte{byte(i)}, 30_000)
 		must(t, writeSynced(filepath.Join(v.Point, name), fs[name]))
 	}
-	d.cut(t)
+	d.Cut(t)
 	err := inTime(t, "fsync", func() error { return writeSynced(filepath.Join(v.Point, "failing"), make([]byte, 1<<20)) })
 	if err == nil {
 		t.Error("fsync succeeds on a dead disk")
@@ -98,7 +98,7 @@ func TestPowerCut(t *testing.T) {
 		cut := time.Duration(rng.IntN(1500)) * time.Millisecond
 		time.Sleep(cut) // the moment is to be any; nothing depends on it
 		p.over.Store(true)
-		d.cut(t)
+		d.Cut(t)
 		must(t, v.Kill())
 		work.Wait()
 		d.restart(t, v)

@@ -94,8 +94,8 @@ func TestReadOnlyStore(t *testing.T) {
 		t.Errorf("unmounting tells nothing of what it could not do: %+v, %v", r, err)
 	}
 	must(t, v.Discard())
-	d.unmount(t)
-	d.mount(t)
+	d.Unmount(t)
+	d.Mount(t)
 	must(t, v.Mount())
 	if data, err := os.ReadFile(name); err != nil || string(data) != "newer" {
 		t.Errorf("%q, %v", data, err)
@@ -271,8 +271,8 @@ func TestFailedSync(t *testing.T) {
 				t.Errorf("unmounting: %+v, %v; want code 1", r, err)
 			}
 			must(t, v.Discard())
-			d.unmount(t)
-			d.mount(t)
+			d.Unmount(t)
+			d.Mount(t)
 			must(t, v.Mount())
 			fs["late"] = nil
 			fs.compare(t, v)

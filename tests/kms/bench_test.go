@@ -4,16 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -85,18 +81,10 @@ type caller struct {
 
 func newCaller(tb testing.TB, k *kms, action string, body []byte) *caller {
 	tb.Helper()
-	pem, err := os.ReadFile(filepath.Join(k.dir, "ca.pem"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem)
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, MaxIdleConnsPerHost: *benchClients}
-	tb.Cleanup(tr.CloseIdleConnections)
 	hash := sha256.Sum256(body)
 	return &caller{
 		url: k.url, target: "TrentService." + action, digest: hex.EncodeToString(hash[:]), body: body,
-		who: aws.Credentials{AccessKeyID: k.access.id, SecretAccessKey: k.access.secret}, signer: v4.NewSigner(), client: &http.Client{Transport: tr},
+		who: aws.Credentials{AccessKeyID: k.access.id, SecretAccessKey: k.access.secret}, signer: v4.NewSigner(), client: k.http(),
 	}
 }
 

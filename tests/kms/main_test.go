@@ -43,8 +43,13 @@ type access struct{ id, secret string }
 
 func newKMS(t testing.TB) *kms {
 	t.Helper()
-	home := t.TempDir()
-	k := &kms{t: t, dir: filepath.Join(home, "kms"), key: filepath.Join(home, "key")}
+	return newKMSIn(t, t.TempDir())
+}
+
+// newKMSIn makes a KMS below a directory; its key file lies elsewhere.
+func newKMSIn(t testing.TB, home string) *kms {
+	t.Helper()
+	k := &kms{t: t, dir: filepath.Join(home, "kms"), key: filepath.Join(t.TempDir(), "key")}
 	k.run("key", "generate", k.key)
 	k.access = accessIn(k.run("kms", "init", k.dir, "--keyfile", k.key))
 	t.Cleanup(func() {
@@ -127,8 +132,8 @@ func (k *kms) env(a access) []string {
 		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_PAGER=", "HOME="+k.t.TempDir())
 }
 
-// client returns the client of AWS's SDK for Go. It does not try again: tests must see each answer.
-func (k *kms) client(a access) *awskms.Client {
+// http returns a client that trusts the authority of the KMS, and nobody else.
+func (k *kms) http() *http.Client {
 	k.t.Helper()
 	pem, err := os.ReadFile(filepath.Join(k.dir, "ca.pem"))
 	if err != nil {
@@ -138,8 +143,14 @@ func (k *kms) client(a access) *awskms.Client {
 	pool.AppendCertsFromPEM(pem)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, MaxIdleConnsPerHost: 64}
 	k.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+// client returns the client of AWS's SDK for Go. It does not try again: tests must see each answer.
+func (k *kms) client(a access) *awskms.Client {
+	k.t.Helper()
 	return awskms.New(awskms.Options{
-		BaseEndpoint: aws.String(k.url), Region: "us-east-1", HTTPClient: &http.Client{Transport: tr}, RetryMaxAttempts: 1,
+		BaseEndpoint: aws.String(k.url), Region: "us-east-1", HTTPClient: k.http(), RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(a.id, a.secret, ""),
 	})
 }

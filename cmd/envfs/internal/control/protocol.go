@@ -63,7 +63,7 @@ type Request struct {
 
 // KeyChange asks for a change of the slots of a vault.
 type KeyChange struct {
-	Op        string        `json:"op"` // "add", "remove", "replace" or "rotate"
+	Op        string        `json:"op"` // "add", "remove", "replace", "rotate", "rewrap" or "restore"
 	Auth      secret.Bundle `json:"auth"`
 	Slot      string        `json:"slot,omitempty"` // the slot to be removed or replaced: an id, its beginning, or a label
 	Force     bool          `json:"force,omitempty"`
@@ -71,6 +71,9 @@ type KeyChange struct {
 	Label     string        `json:"label,omitempty"`
 	KDFMemory uint32        `json:"kdf_memory,omitempty"` // KiB
 	KDFPasses uint32        `json:"kdf_passes,omitempty"`
+
+	Generation uint64 `json:"generation"`        // of the key file that is to be changed
+	KeyFile    []byte `json:"keyfile,omitempty"` // "restore": the older key file
 }
 
 // Reply is one line of an answer. One of the fields is set, or Done.
@@ -172,4 +175,12 @@ type Synced struct {
 type KeysChanged struct {
 	Generation uint64 `json:"generation"` // of the key file
 	Slots      int    `json:"slots"`
+	Left       []Slot `json:"left,omitempty"` // the slots that there are now
+}
+
+// Slot names one slot.
+type Slot struct {
+	ID    string `json:"id"`
+	Kind  string `json:"kind"`
+	Label string `json:"label,omitempty"`
 }

@@ -3,6 +3,7 @@
 package secret
 
 import (
+	"bytes"
 	"fmt"
 
 	"envfs/blockcrypt"
@@ -39,6 +40,19 @@ type Made struct {
 	Key     string `json:"key"`
 	Wrapped []byte `json:"wrapped"`
 	W       []byte `json:"w"`
+}
+
+// Clone returns a copy that is wiped by itself.
+func (b *Bundle) Clone() Bundle {
+	c := Bundle{Passphrase: bytes.Clone(b.Passphrase), KeyFile: bytes.Clone(b.KeyFile), Recovery: bytes.Clone(b.Recovery)}
+	if b.Opened != nil {
+		c.Opened = &Opened{Kind: b.Opened.Kind, Slot: b.Opened.Slot, W: bytes.Clone(b.Opened.W)}
+	}
+	for _, m := range b.Made {
+		m.W = bytes.Clone(m.W)
+		c.Made = append(c.Made, m)
+	}
+	return c
 }
 
 // Empty reports whether nothing was given.
