@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -9,11 +10,22 @@ import (
 	"envfs/cmd/envfs/internal/secret"
 	"envfs/keystore"
 	"envfs/keystore/masterkey"
+	"envfs/keystore/pkcs11"
 )
 
 // machine returns what this machine tells of providers.
-func (a *app) machine(*secret.Source) masterkey.Machine {
-	return masterkey.Machine{Getenv: os.Getenv}
+func (a *app) machine(src *secret.Source) masterkey.Machine {
+	return masterkey.Machine{Getenv: os.Getenv, PKCS11: a.tokens(src)}
+}
+
+// tokens returns the PKCS#11 module that the user or the environment names, nil if there is none. It is the same one for all
+// providers of the process, so that each token is logged in to once.
+func (a *app) tokens(src *secret.Source) *pkcs11.Module {
+	path := cmp.Or(src.Module, os.Getenv("ENVFS_PKCS11_MODULE"))
+	if a.module == nil && path != "" {
+		a.module = pkcs11.Load(path, func(ctx context.Context, token string) ([]byte, error) { return src.PIN(ctx, a.term, token) })
+	}
+	return a.module
 }
 
 // askProviders returns the secret of a slot that a provider opens: one that the user names, or else one for which this

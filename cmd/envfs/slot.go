@@ -48,6 +48,7 @@ func findSlot(kf *keystore.File, name string) (keystore.SlotInfo, error) {
 
 // newKeyFlags say what a new slot is.
 type newKeyFlags struct {
+	opening     *secret.Source // what opens the vault now: its token flags count for the new key, too
 	source      secret.Source
 	recovery    bool
 	recoveryOut string
@@ -55,7 +56,8 @@ type newKeyFlags struct {
 	kdf         kdfFlags
 }
 
-func (o *newKeyFlags) declare(c *cobra.Command) {
+func (o *newKeyFlags) declare(c *cobra.Command, opening *secret.Source) {
+	o.opening = opening
 	f := c.Flags()
 	o.source.Flags(f, "new-")
 	o.source.KeyFlag(f, "new-")
@@ -79,6 +81,7 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, kf *keystore.File, k *co
 	case len(o.source.Keys) > 1:
 		return fmt.Errorf("%w: one new key at a time", errUsage)
 	case len(o.source.Keys) == 1:
+		o.source.Token = o.opening.Token
 		k.New.Made, err = a.makeSecrets(ctx, &o.source, kf)
 	case o.source.Given():
 		k.New, err = o.source.Read(ctx)

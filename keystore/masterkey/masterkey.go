@@ -10,6 +10,8 @@ import (
 
 	"envfs/keystore"
 	"envfs/keystore/awskms"
+	"envfs/keystore/hashivault"
+	"envfs/keystore/pkcs11"
 )
 
 // Machine is what this machine says about providers, by flags and environment. Nothing of it comes from a vault or is kept
@@ -17,6 +19,8 @@ import (
 type Machine struct {
 	// Getenv looks up a variable of the environment, as os.Getenv does.
 	Getenv func(string) string
+	// PKCS11 is the module for tokens, nil if the machine names none.
+	PKCS11 *pkcs11.Module
 }
 
 // kind is a kind of master key.
@@ -33,6 +37,8 @@ type kind struct {
 // kinds is the one table of kinds.
 var kinds = [...]kind{
 	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS},
+	{hashivault.Kind, hashivault.Scheme, hashivault.Form, openVault, readyVault},
+	{pkcs11.Kind, pkcs11.Scheme, pkcs11.Form, openPKCS11, readyPKCS11},
 }
 
 // Open returns the wrapper for the master key that a URI names.
@@ -87,3 +93,23 @@ func openAWS(ctx context.Context, uri string, _ Machine) (keystore.Wrapper, erro
 
 // readyAWS: AWS's usual places say nothing unless somebody set them.
 func readyAWS(Machine) bool { return true }
+
+func openVault(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	return hashivault.New(uri, m.Getenv)
+}
+
+func readyVault(m Machine) bool { return hashivault.Configured(m.Getenv) }
+
+func openPKCS11(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	if uri != "" {
+		if _, err := pkcs11.Parse(uri); err != nil {
+			return nil, err
+		}
+	}
+	if m.PKCS11 == nil {
+		return nil, fmt.Errorf("key %q: no PKCS#11 module is given: name the shared library that came with the token by --pkcs11-module or ENVFS_PKCS11_MODULE", uri)
+	}
+	return m.PKCS11.Provider(uri)
+}
+
+func readyPKCS11(m Machine) bool { return m.PKCS11 != nil }

@@ -59,6 +59,7 @@ var outside = map[string][]string{
 	"github.com/hanwen/go-fuse/": {"fs/fusefs", "cmd", "tests"},
 	"github.com/minio/minio-go/": {"remote/s3", "tests/bench"},
 	"github.com/aws/":            {"keystore/awskms", "kms", "tests"},
+	"github.com/miekg/pkcs11":    {"cmd/envfs-pkcs11"},
 	"github.com/spf13/":          {"cmd"},
 	"go.etcd.io/bbolt":           {"kms/store"},
 	"golang.org/x/crypto/":       {"keystore", "blockcrypt"},
