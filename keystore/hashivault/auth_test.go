@@ -91,6 +91,23 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// A token opens until it expires, then it is refused.
+func TestExpiry(t *testing.T) {
+	s := vaulttest.Start(t, http.DefaultClient)
+	s.Key("photos")
+	info, w := wrapped(t, open(t, s.Env(s.Root), photos))
+	p := open(t, s.Env(s.Token(opens, map[string]any{"ttl": "1s", "explicit_max_ttl": "1s"})), "")
+	for {
+		got, err := p.Secret(t.Context(), info)
+		if errors.Is(err, keystore.ErrRefused) {
+			return
+		}
+		if err != nil || string(got) != w {
+			t.Fatalf("secret: %v", err)
+		}
+	}
+}
+
 // A token is renewed once less than half of its time is left, and not before.
 func TestRenewal(t *testing.T) {
 	s := vaulttest.Start(t, http.DefaultClient)

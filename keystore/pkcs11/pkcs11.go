@@ -28,8 +28,8 @@ const (
 	version  = 1
 	saltSize = 32
 
-	// patience bounds one call of the module.
-	patience = 30 * time.Second
+	// patience bounds one call of the helper. With maxLogins there are five at most, so that all takes a minute, but for who types the PIN.
+	patience = 12 * time.Second
 )
 
 // Provider uses one key in a token, or opens slots that are there. It is safe for concurrent use.
