@@ -7,7 +7,7 @@ SBINDIR     ?= /sbin
 FUZZTIME    ?= 30s
 TESTFLAGS   ?=
 
-.PHONY: help build install deps servers demo demo-bucket demo-kms test test-long race lint fuzz mutants bench bench-bucket bench-kms clean
+.PHONY: help build install deps servers demo demo-bucket demo-kms demo-keys test test-long race lint fuzz mutants bench bench-bucket bench-kms clean
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -34,6 +34,9 @@ demo: deps build ## show in under a minute what envfs does
 demo-bucket: deps build ## show the same of a vault in a bucket, on a MinIO of its own
 	@scripts/servers.sh minio
 	@scripts/demo-bucket.sh bin/envfs bin/minio
+
+demo-keys: deps build ## show what opens a vault: a passphrase, a KMS, an HSM
+	@scripts/demo-keys.sh bin/envfs
 
 demo-kms: deps build ## show what the embedded KMS does, with sops and aws
 	@scripts/servers.sh sops
