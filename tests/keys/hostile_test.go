@@ -76,15 +76,15 @@ func TestHostileProviderData(t *testing.T) {
 	}
 	host, port, _ := net.SplitHostPort(evil)
 	names := map[string][]string{
-		"awskms": {"https://" + evil, "arn:aws:kms:" + evil + ":000000000000:key/x", "arn:aws:kms:us-east-1:000000000000:key/../../" + evil,
+		"awskms": {"arn:aws:kms:us-east-1:000000000000:key/plain", "https://" + evil, "arn:aws:kms:" + evil + ":000000000000:key/x", "arn:aws:kms:us-east-1:000000000000:key/../../" + evil,
 			"arn:aws:kms:us-east-1@" + evil + "/:1:key/x", "alias/x?endpoint=https://" + evil},
-		"hashivault": {"http://" + evil + "/transit/x", "transit/../../sys/seal", "//" + evil + "/x", "transit/x?token=1", "transit/x#", "transit/$(touch " + touched + ")"},
+		"hashivault": {"transit/plain", "http://" + evil + "/transit/x", "transit/../../sys/seal", "//" + evil + "/x", "transit/x?token=1", "transit/x#", "transit/$(touch " + touched + ")"},
 		"pkcs11": {"pkcs11:token=a;object=b?module-path=" + script, "pkcs11:token=a;object=b?pin-source=|touch%20" + touched,
 			"pkcs11:module-path=" + script + ";token=a", "pkcs11:token=a;object=b?pin-value=1"},
-		"age":          {"age1evil1qqqq", "age1yubikey1qqqq", script, "|" + script},
-		"tpm":          {script, "/dev/mem", "tcp://" + evil, "host=" + host + ",port=" + port},
-		"loginkeyring": {"unix:path=" + work + "/bus", "$(touch " + touched + ")"},
-		"unheard-of":   {script},
+		"age":        {"age1evil1qqqq", "age1yubikey1qqqq", script, "|" + script},
+		"tpm":        {script, "/dev/mem", "tcp://" + evil, "host=" + host + ",port=" + port},
+		"keyring":    {"unix:path=" + work + "/bus", "$(touch " + touched + ")"},
+		"unheard-of": {script},
 	}
 	var slots []keystore.NewSlot
 	for kind, all := range names {
