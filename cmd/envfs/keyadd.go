@@ -37,6 +37,6 @@ func (a *app) keyAddCommand() *cobra.Command {
 	src.Flags(c.Flags(), "")
 	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
-	o.declare(c)
+	o.declare(c, &src)
 	return c
 }

@@ -43,6 +43,6 @@ key epoch change, as when a slot is removed.`,
 	src.Flags(c.Flags(), "")
 	src.OpeningFlags(c.Flags())
 	a.placeFlags(c.Flags())
-	o.declare(c)
+	o.declare(c, &src)
 	return c
 }

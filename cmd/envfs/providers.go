@@ -4,35 +4,28 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"envfs/cmd/envfs/internal/secret"
 	"envfs/keystore"
+	"envfs/keystore/agekey"
 	"envfs/keystore/masterkey"
 )
 
 // machine returns what this machine tells of providers.
-func (a *app) machine(*secret.Source) masterkey.Machine {
-	return masterkey.Machine{Getenv: os.Getenv}
+func (a *app) machine(src *secret.Source) masterkey.Machine {
+	return masterkey.Machine{
+		Getenv: os.Getenv, Identities: src.Identities, Private: secret.ReadPrivate, Ask: a.term.Passphrase,
+	}
 }
 
 // askProviders returns the secret of a slot that a provider opens: one that the user names, or else one for which this
 // machine is configured. It returns nil without an error if there is none to ask.
 func (a *app) askProviders(ctx context.Context, src *secret.Source, kf *keystore.File) (*secret.Opened, error) {
-	var (
-		all  []keystore.Provider
-		errs []error
-	)
-	if len(src.Keys) > 0 {
-		wrappers, err := a.wrappers(ctx, src)
-		if err != nil {
-			return nil, err
-		}
-		for _, w := range wrappers {
-			all = append(all, w)
-		}
-	} else {
-		all, errs = masterkey.Configured(ctx, kindsOf(kf), a.machine(src))
+	all, errs, err := a.providers(ctx, src, kf)
+	if err != nil {
+		return nil, err
 	}
 	if len(all) == 0 {
 		return nil, errors.Join(errs...)
@@ -42,6 +35,25 @@ func (a *app) askProviders(ctx context.Context, src *secret.Source, kf *keystore
 		return nil, errors.Join(append([]error{err}, errs...)...)
 	}
 	return &secret.Opened{Kind: found.Kind, Slot: found.Slot.String(), W: found.W}, nil
+}
+
+// providers returns those of the master keys and identities that the user names, or else all for which this machine is
+// configured, with the errors of those that cannot be had.
+func (a *app) providers(ctx context.Context, src *secret.Source, kf *keystore.File) (all []keystore.Provider, errs []error, err error) {
+	wrappers, err := a.wrappers(ctx, src)
+	if err != nil {
+		return nil, nil, err
+	}
+	kinds := kindsOf(kf)
+	for _, w := range wrappers {
+		all = append(all, w)
+		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k == w.Kind() })
+	}
+	if src.Asks() { // and not what nobody named
+		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k != agekey.Kind || len(src.Identities) == 0 })
+	}
+	configured, errs := masterkey.Configured(ctx, kinds, a.machine(src))
+	return append(all, configured...), errs, nil
 }
 
 // wrappers returns those of the master keys that the user names.

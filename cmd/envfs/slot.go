@@ -48,6 +48,7 @@ func findSlot(kf *keystore.File, name string) (keystore.SlotInfo, error) {
 
 // newKeyFlags say what a new slot is.
 type newKeyFlags struct {
+	opening     *secret.Source // what opens the vault now: what it says of this machine counts for the new key, too
 	source      secret.Source
 	recovery    bool
 	recoveryOut string
@@ -55,7 +56,8 @@ type newKeyFlags struct {
 	kdf         kdfFlags
 }
 
-func (o *newKeyFlags) declare(c *cobra.Command) {
+func (o *newKeyFlags) declare(c *cobra.Command, opening *secret.Source) {
+	o.opening = opening
 	f := c.Flags()
 	o.source.Flags(f, "new-")
 	o.source.KeyFlag(f, "new-")

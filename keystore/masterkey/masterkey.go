@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"envfs/keystore"
+	"envfs/keystore/agekey"
 	"envfs/keystore/awskms"
 )
 
@@ -17,6 +18,12 @@ import (
 type Machine struct {
 	// Getenv looks up a variable of the environment, as os.Getenv does.
 	Getenv func(string) string
+	// Identities are the age identity files that the user names.
+	Identities []string
+	// Private reads a file of at most limit bytes and refuses one that others can read.
+	Private func(ctx context.Context, name string, limit int64) ([]byte, error)
+	// Ask asks whoever sits at the terminal for a secret, which the caller wipes.
+	Ask func(ctx context.Context, prompt string) ([]byte, error)
 }
 
 // kind is a kind of master key.
@@ -28,11 +35,15 @@ type kind struct {
 	open func(ctx context.Context, uri string, m Machine) (keystore.Wrapper, error)
 	// ready reports whether the machine is configured for opening slots of this kind without a URI.
 	ready func(m Machine) bool
+	held  Holder // who loses all keys of this kind at once
+	// flag opens slots that are there; empty: --key and the form of a URI.
+	flag string
 }
 
 // kinds is the one table of kinds.
 var kinds = [...]kind{
-	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS},
+	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS, ByService, ""},
+	{agekey.Kind, agekey.Scheme, "age1RECIPIENT", openAge, readyAge, ByPerson, "--identity FILE"},
 }
 
 // Open returns the wrapper for the master key that a URI names.
@@ -64,11 +75,15 @@ func Configured(ctx context.Context, slots []string, m Machine) (all []keystore.
 	return all, errs
 }
 
-// Form returns how the keys of a kind of slots are named, and whether the kind is known at all.
-func Form(name string) (form string, ok bool) {
+// Flag returns what opens slots of a kind on the command line, and whether the kind is known at all.
+func Flag(name string) (flag string, ok bool) {
 	for _, k := range kinds {
-		if k.name == name {
-			return k.form, true
+		switch {
+		case k.name != name:
+		case k.flag != "":
+			return k.flag, true
+		default:
+			return "--key " + k.form, true
 		}
 	}
 	return "", false

@@ -59,6 +59,7 @@ var outside = map[string][]string{
 	"github.com/hanwen/go-fuse/": {"fs/fusefs", "cmd", "tests"},
 	"github.com/minio/minio-go/": {"remote/s3", "tests/bench"},
 	"github.com/aws/":            {"keystore/awskms", "kms", "tests"},
+	"filippo.io/age":             {"keystore/agekey", "keystore/masterkey"},
 	"github.com/spf13/":          {"cmd"},
 	"go.etcd.io/bbolt":           {"kms/store"},
 	"golang.org/x/crypto/":       {"keystore", "blockcrypt"},

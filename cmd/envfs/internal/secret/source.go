@@ -24,6 +24,8 @@ type Source struct {
 	Recovery bool     // ask for a recovery code
 	Keys     []string // URIs of master keys that others hold
 
+	Identities []string // files with age identities
+
 	// WaitOpen is how long providers that are away are waited for.
 	WaitOpen time.Duration
 }
@@ -48,12 +50,16 @@ func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
 // --wait-open.
 func (s *Source) OpeningFlags(f *pflag.FlagSet) {
 	s.KeyFlag(f, "")
+	f.StringArrayVar(&s.Identities, "identity", nil, "use the age identity in `FILE`")
 	f.BoolVar(&s.Recovery, "recovery", false, "ask for the recovery code instead of the passphrase")
 	f.DurationVar(&s.WaitOpen, "wait-open", 0, "wait for `DURATION`, such as 5m, for a KMS that is away, as while a machine starts")
 }
 
 // Given reports whether the user named any source.
-func (s *Source) Given() bool { return s.Local() || len(s.Keys) > 0 }
+func (s *Source) Given() bool { return s.Local() || s.Asks() }
+
+// Asks reports whether the user named a provider to ask.
+func (s *Source) Asks() bool { return len(s.Keys) > 0 || len(s.Identities) > 0 }
 
 // Local reports whether the user named a source that is here.
 func (s *Source) Local() bool {
@@ -71,12 +77,12 @@ func (s *Source) Read(ctx context.Context) (b Bundle, err error) {
 		return b, errors.New("read passphrase: --passfile and --passcmd exclude each other")
 	}
 	if s.KeyFile != "" {
-		if b.KeyFile, err = readPrivate(ctx, s.KeyFile, 1024); err != nil {
+		if b.KeyFile, err = ReadPrivate(ctx, s.KeyFile, 1024); err != nil {
 			return b, fmt.Errorf("read key file: %w", err)
 		}
 	}
 	if s.PassFile != "" {
-		text, err := readPrivate(ctx, s.PassFile, maxPassphrase+2)
+		text, err := ReadPrivate(ctx, s.PassFile, maxPassphrase+2)
 		if err != nil {
 			return b, fmt.Errorf("read passphrase: %w", err)
 		}
@@ -111,9 +117,9 @@ func passphrase(text []byte) ([]byte, error) {
 	return text, nil
 }
 
-// readPrivate reads a file of at most limit bytes that only its owner can read. What is no regular file (a pipe, say)
+// ReadPrivate reads a file of at most limit bytes that only its owner can read. What is no regular file (a pipe, say)
 // has no readers to ask about, and may have nothing to say before ctx ends.
-func readPrivate(ctx context.Context, name string, limit int64) ([]byte, error) {
+func ReadPrivate(ctx context.Context, name string, limit int64) ([]byte, error) {
 	return await(ctx, func() ([]byte, error) { return readOwn(name, limit) })
 }
 
