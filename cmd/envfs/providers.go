@@ -16,7 +16,7 @@ import (
 // machine returns what this machine tells of providers.
 func (a *app) machine(src *secret.Source) masterkey.Machine {
 	return masterkey.Machine{
-		Getenv: os.Getenv, Identities: src.Identities, Private: secret.ReadPrivate, Ask: a.term.Passphrase,
+		Getenv: os.Getenv, Identities: src.Identities, Private: secret.ReadPrivate, Ask: a.term.Passphrase, TPM: src.TPM,
 	}
 }
 

@@ -81,6 +81,7 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, kf *keystore.File, k *co
 	case len(o.source.Keys) > 1:
 		return fmt.Errorf("%w: one new key at a time", errUsage)
 	case len(o.source.Keys) == 1:
+		o.source.TPM = o.opening.TPM
 		k.New.Made, err = a.makeSecrets(ctx, &o.source, kf)
 	case o.source.Given():
 		k.New, err = o.source.Read(ctx)

@@ -1,6 +1,7 @@
 package masterkey
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -8,6 +9,7 @@ import (
 
 	"envfs/keystore"
 	"envfs/keystore/agekey"
+	"envfs/keystore/tpm"
 )
 
 func openAge(ctx context.Context, recipient string, m Machine) (keystore.Wrapper, error) {
@@ -30,3 +32,18 @@ func openAge(ctx context.Context, recipient string, m Machine) (keystore.Wrapper
 }
 
 func readyAge(m Machine) bool { return len(m.Identities) > 0 }
+
+func openTPM(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	var pcrs tpm.PCRs
+	if uri != "" {
+		var err error
+		if pcrs, err = tpm.Parse(uri); err != nil {
+			return nil, err
+		}
+	}
+	return tpm.New(m.tpmDevice(), pcrs), nil
+}
+
+func readyTPM(m Machine) bool { return tpm.Present(m.tpmDevice()) }
+
+func (m Machine) tpmDevice() string { return cmp.Or(m.TPM, m.Getenv("ENVFS_TPM"), tpm.DefaultDevice) }

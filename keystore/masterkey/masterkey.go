@@ -11,6 +11,7 @@ import (
 	"envfs/keystore"
 	"envfs/keystore/agekey"
 	"envfs/keystore/awskms"
+	"envfs/keystore/tpm"
 )
 
 // Machine is what this machine says about providers, by flags and environment. Nothing of it comes from a vault or is kept
@@ -22,6 +23,8 @@ type Machine struct {
 	Identities []string
 	// Private reads a file of at most limit bytes and refuses one that others can read.
 	Private func(ctx context.Context, name string, limit int64) ([]byte, error)
+	// TPM is the device of the machine's TPM, or the socket of a program that is one; empty: tpm.DefaultDevice.
+	TPM string
 	// Ask asks whoever sits at the terminal for a secret, which the caller wipes.
 	Ask func(ctx context.Context, prompt string) ([]byte, error)
 }
@@ -44,6 +47,7 @@ type kind struct {
 var kinds = [...]kind{
 	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS, ByService, ""},
 	{agekey.Kind, agekey.Scheme, "age1RECIPIENT", openAge, readyAge, ByPerson, "--identity FILE"},
+	{tpm.Kind, tpm.Scheme, "tpm:", openTPM, readyTPM, ByMachine, ""},
 }
 
 // Open returns the wrapper for the master key that a URI names.

@@ -25,6 +25,7 @@ type Source struct {
 	Keys     []string // URIs of master keys that others hold
 
 	Identities []string // files with age identities
+	TPM        string   // device of this machine's TPM; empty: the usual one
 
 	// WaitOpen is how long providers that are away are waited for.
 	WaitOpen time.Duration
@@ -44,6 +45,9 @@ func (s *Source) Flags(f *pflag.FlagSet, prefix string) {
 // KeyFlag declares the flag for master keys that others hold.
 func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
 	f.StringArrayVar(&s.Keys, prefix+"key", nil, "use the master key that `URI` names, such as awskms://alias/NAME")
+	if prefix == "" { // one TPM serves both the old and the new
+		f.StringVar(&s.TPM, "tpm", "", "the TPM is at `DEVICE` (default: ENVFS_TPM, or /dev/tpmrm0)")
+	}
 }
 
 // OpeningFlags declares the flags of s that only opening a vault has: --recovery, which asks for a recovery code, and
