@@ -12,6 +12,7 @@ func TestOnlyHolder(t *testing.T) {
 		"awskms awskms":      ByService,
 		"awskms recovery":    BySeveral,
 		"tpm":                ByMachine,
+		"tpm keyring":        ByMachine,
 		"tpm awskms":         BySeveral,
 		"tpm tpm age":        BySeveral,
 		"age":                BySeveral,

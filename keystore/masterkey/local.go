@@ -9,6 +9,7 @@ import (
 
 	"envfs/keystore"
 	"envfs/keystore/agekey"
+	"envfs/keystore/loginkeyring"
 	"envfs/keystore/tpm"
 )
 
@@ -47,3 +48,14 @@ func openTPM(_ context.Context, uri string, m Machine) (keystore.Wrapper, error)
 func readyTPM(m Machine) bool { return tpm.Present(m.tpmDevice()) }
 
 func (m Machine) tpmDevice() string { return cmp.Or(m.TPM, m.Getenv("ENVFS_TPM"), tpm.DefaultDevice) }
+
+func openKeyring(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	if uri != "" {
+		if err := loginkeyring.Parse(uri); err != nil {
+			return nil, err
+		}
+	}
+	return loginkeyring.New(loginkeyring.Bus(m.Getenv)), nil
+}
+
+func readyKeyring(m Machine) bool { return loginkeyring.Bus(m.Getenv) != "" }

@@ -11,6 +11,7 @@ import (
 	"envfs/keystore"
 	"envfs/keystore/agekey"
 	"envfs/keystore/awskms"
+	"envfs/keystore/loginkeyring"
 	"envfs/keystore/tpm"
 )
 
@@ -48,6 +49,7 @@ var kinds = [...]kind{
 	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS, ByService, ""},
 	{agekey.Kind, agekey.Scheme, "age1RECIPIENT", openAge, readyAge, ByPerson, "--identity FILE"},
 	{tpm.Kind, tpm.Scheme, "tpm:", openTPM, readyTPM, ByMachine, ""},
+	{loginkeyring.Kind, loginkeyring.Scheme, "keyring:", openKeyring, readyKeyring, ByMachine, ""},
 }
 
 // Open returns the wrapper for the master key that a URI names.

@@ -60,6 +60,7 @@ var outside = map[string][]string{
 	"github.com/minio/minio-go/": {"remote/s3", "tests/bench"},
 	"github.com/aws/":            {"keystore/awskms", "kms", "tests"},
 	"filippo.io/age":             {"keystore/agekey", "keystore/masterkey"},
+	"github.com/godbus/dbus/":    {"keystore/loginkeyring"},
 	"github.com/google/go-tpm/":  {"keystore/tpm"},
 	"github.com/spf13/":          {"cmd"},
 	"go.etcd.io/bbolt":           {"kms/store"},
