@@ -51,6 +51,7 @@ lost. An init that was interrupted can be run again.`,
   envfs key generate ~/vault.key && envfs init ~/vault --keyfile ~/vault.key
   envfs init 's3://team/vault?endpoint=https://minio.example:9000'
   envfs init ~/vault --key awskms://alias/photos --recovery-out /media/stick/vault.recovery
+  envfs init ~/vault --key auto                          nothing to remember on this machine
   envfs init ~/vault --passcmd 'pass show vault' --recovery-out /media/stick/vault.recovery`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.init(c.Context(), args[0], &o) },
@@ -78,7 +79,7 @@ func (a *app) init(ctx context.Context, arg string, o *initFlags) error {
 	if err != nil {
 		return err
 	}
-	wrappers, err := a.wrappers(ctx, &o.secrets)
+	wrappers, err := a.newWrappers(ctx, &o.secrets, path)
 	if err != nil {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}

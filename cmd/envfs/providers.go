@@ -8,15 +8,20 @@ import (
 	"time"
 
 	"envfs/cmd/envfs/internal/secret"
+	"envfs/cmd/envfs/internal/state"
 	"envfs/keystore"
 	"envfs/keystore/agekey"
+	"envfs/keystore/loginkeyring"
 	"envfs/keystore/masterkey"
+	"envfs/keystore/statefile"
 )
 
 // machine returns what this machine tells of providers.
 func (a *app) machine(src *secret.Source) masterkey.Machine {
+	dir, _ := a.at.StatePath() // a provider that needs it says that there is none
 	return masterkey.Machine{
-		Getenv: os.Getenv, Identities: src.Identities, Private: secret.ReadPrivate, Ask: a.term.Passphrase, TPM: src.TPM,
+		StateDir: dir,
+		Getenv:   os.Getenv, Identities: src.Identities, Private: secret.ReadPrivate, Ask: a.term.Passphrase, TPM: src.TPM,
 	}
 }
 
@@ -69,6 +74,51 @@ func (a *app) wrappers(ctx context.Context, src *secret.Source) ([]keystore.Wrap
 	return all, nil
 }
 
+// newWrappers returns those of the master keys that are to open the store at path from now on, and says which they are where the
+// machine has chosen.
+func (a *app) newWrappers(ctx context.Context, src *secret.Source, path string) ([]keystore.Wrapper, error) {
+	all, err := a.wrappers(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range all {
+		if w.Kind() == statefile.Kind {
+			if err := a.canKeepKeys(path); err != nil {
+				return nil, err
+			}
+		}
+		if src.Keys[i] == masterkey.Auto {
+			where := "TPM"
+			if w.Kind() == loginkeyring.Kind {
+				where = "login keyring"
+			}
+			a.say("The key is kept by this machine's %s: nothing has to be remembered here.", where)
+		}
+	}
+	return all, nil
+}
+
+// canKeepKeys refuses a state directory in which a key of the store at path would be of no use: where the store is, or where it
+// does not stay.
+func (a *app) canKeepKeys(path string) error {
+	if err := a.at.Apart(); err != nil {
+		return err
+	}
+	if !isBucket(path) {
+		if err := a.at.ApartFrom(path); err != nil {
+			return err
+		}
+	}
+	dir, err := a.at.StateDir()
+	if err != nil {
+		return err
+	}
+	if state.Fleeting(dir) {
+		a.say("The state directory %s lies in memory (tmpfs): the key is gone when this machine starts again. --state-dir names a place on a disk.", dir)
+	}
+	return nil
+}
+
 // The pauses between tries while a provider is away.
 const (
 	firstPause = time.Second
@@ -95,9 +145,9 @@ func (a *app) find(ctx context.Context, kf *keystore.File, providers []keystore.
 	}
 }
 
-// makeSecrets has providers make a secret each for slots to come in the vault with key file kf.
-func (a *app) makeSecrets(ctx context.Context, src *secret.Source, kf *keystore.File) ([]secret.Made, error) {
-	wrappers, err := a.wrappers(ctx, src)
+// makeSecrets has providers make a secret each for slots to come in the vault with key file kf in the store at path.
+func (a *app) makeSecrets(ctx context.Context, src *secret.Source, kf *keystore.File, path string) ([]secret.Made, error) {
+	wrappers, err := a.newWrappers(ctx, src, path)
 	if err != nil {
 		return nil, err
 	}

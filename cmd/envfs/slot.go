@@ -68,8 +68,8 @@ func (o *newKeyFlags) declare(c *cobra.Command, opening *secret.Source) {
 	c.MarkFlagsMutuallyExclusive("new-key", "new-passfile", "new-passcmd", "new-keyfile", "new-recovery", "recovery-out")
 }
 
-// read reads, asks for or makes the new key, and puts it into k.
-func (o *newKeyFlags) read(ctx context.Context, a *app, kf *keystore.File, k *control.KeyChange) (err error) {
+// read reads, asks for or makes the new key of the vault that arg names, and puts it into k.
+func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore.File, k *control.KeyChange) (err error) {
 	kdf, err := o.kdf.params(a)
 	if err != nil {
 		return err
@@ -82,7 +82,10 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, kf *keystore.File, k *co
 		return fmt.Errorf("%w: one new key at a time", errUsage)
 	case len(o.source.Keys) == 1:
 		o.source.TPM = o.opening.TPM
-		k.New.Made, err = a.makeSecrets(ctx, &o.source, kf)
+		var path string
+		if path, err = vaultPath(arg); err == nil {
+			k.New.Made, err = a.makeSecrets(ctx, &o.source, kf, path)
+		}
 	case o.source.Given():
 		k.New, err = o.source.Read(ctx)
 	default:

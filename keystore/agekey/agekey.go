@@ -87,7 +87,7 @@ func (p *Provider) Kind() string { return Kind }
 // Wrap implements keystore.Wrapper.
 func (p *Provider) Wrap(ctx context.Context, s keystore.SlotInfo) ([]byte, keystore.ProviderData, error) {
 	if p.recipient == nil {
-		return nil, keystore.ProviderData{}, errors.New("age: no recipient is named: --key age1...")
+		return nil, keystore.ProviderData{}, errors.New("age: no recipient is named by --key")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, keystore.ProviderData{}, err

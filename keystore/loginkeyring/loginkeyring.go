@@ -71,11 +71,10 @@ func Parse(uri string) error {
 // Kind implements keystore.Provider.
 func (p *Provider) Kind() string { return Kind }
 
-// Present reports whether a keyring can be asked: there is a bus, and on it somebody who serves secrets or whom the bus would
-// start for that.
-func (p *Provider) Present(ctx context.Context) bool {
-	err := p.use(ctx, func(ctx context.Context, s *service) error { return nil })
-	return err == nil
+// Check returns why no keyring can be asked, nil if one can: there is a bus, and on it somebody who serves secrets, or whom the
+// bus starts for that.
+func (p *Provider) Check(ctx context.Context) error {
+	return p.use(ctx, func(context.Context, *service) error { return nil })
 }
 
 // Wrap implements keystore.Wrapper.

@@ -146,8 +146,15 @@ func TestNobody(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	d := start(t)
-	if !New(d.bus).Present(ctx) || New("").Present(ctx) || New(d.bus+"-not").Present(ctx) {
-		t.Error("present where it is not, or the other way round")
+	if err := New(d.bus).Check(ctx); err != nil {
+		t.Error(err)
+	}
+	empty := startBus(t, t.TempDir(), `<allow eavesdrop="true"/>`)
+	(&desktop{t: t, bus: empty}).await(func(*dbus.Conn) bool { return true })
+	for _, bus := range []string{"", d.bus + "-not", empty} {
+		if err := New(bus).Check(ctx); !errors.Is(err, keystore.ErrAway) {
+			t.Errorf("check %q: %v", bus, err)
+		}
 	}
 	env := map[string]string{"XDG_RUNTIME_DIR": t.TempDir()}
 	getenv := func(name string) string { return env[name] }
@@ -155,7 +162,7 @@ func TestNobody(t *testing.T) {
 		t.Errorf("bus: %s", got)
 	}
 	env["XDG_RUNTIME_DIR"] = filepath.Dir(strings.TrimPrefix(d.bus, "unix:path="))
-	if got := Bus(getenv); !New(got).Present(ctx) {
+	if got := Bus(getenv); New(got).Check(ctx) != nil {
 		t.Errorf("bus in XDG_RUNTIME_DIR: %s", got)
 	}
 	env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/x"

@@ -13,6 +13,7 @@ func TestOnlyHolder(t *testing.T) {
 		"awskms recovery":    BySeveral,
 		"tpm":                ByMachine,
 		"tpm keyring":        ByMachine,
+		"statefile":          ByMachine,
 		"tpm awskms":         BySeveral,
 		"tpm tpm age":        BySeveral,
 		"age":                BySeveral,

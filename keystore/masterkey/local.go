@@ -3,13 +3,17 @@ package masterkey
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"filippo.io/age"
 
 	"envfs/keystore"
 	"envfs/keystore/agekey"
 	"envfs/keystore/loginkeyring"
+	"envfs/keystore/statefile"
 	"envfs/keystore/tpm"
 )
 
@@ -59,3 +63,22 @@ func openKeyring(_ context.Context, uri string, m Machine) (keystore.Wrapper, er
 }
 
 func readyKeyring(m Machine) bool { return loginkeyring.Bus(m.Getenv) != "" }
+
+func openStateFile(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	if uri != "" {
+		if err := statefile.Parse(uri); err != nil {
+			return nil, err
+		}
+	}
+	if m.StateDir == "" {
+		return nil, errors.New("key in a file: this machine has no state directory: --state-dir names one")
+	}
+	return statefile.New(m.stateKeys()), nil
+}
+
+func readyStateFile(m Machine) bool {
+	st, err := os.Stat(m.stateKeys())
+	return m.StateDir != "" && err == nil && st.IsDir()
+}
+
+func (m Machine) stateKeys() string { return filepath.Join(m.StateDir, "keys") }

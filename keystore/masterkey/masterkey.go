@@ -12,6 +12,7 @@ import (
 	"envfs/keystore/agekey"
 	"envfs/keystore/awskms"
 	"envfs/keystore/loginkeyring"
+	"envfs/keystore/statefile"
 	"envfs/keystore/tpm"
 )
 
@@ -26,6 +27,8 @@ type Machine struct {
 	Private func(ctx context.Context, name string, limit int64) ([]byte, error)
 	// TPM is the device of the machine's TPM, or the socket of a program that is one; empty: tpm.DefaultDevice.
 	TPM string
+	// StateDir is the directory in which this machine keeps keys of its own, which may not be there yet; empty: there is none.
+	StateDir string
 	// Ask asks whoever sits at the terminal for a secret, which the caller wipes.
 	Ask func(ctx context.Context, prompt string) ([]byte, error)
 }
@@ -50,10 +53,14 @@ var kinds = [...]kind{
 	{agekey.Kind, agekey.Scheme, "age1RECIPIENT", openAge, readyAge, ByPerson, "--identity FILE"},
 	{tpm.Kind, tpm.Scheme, "tpm:", openTPM, readyTPM, ByMachine, ""},
 	{loginkeyring.Kind, loginkeyring.Scheme, "keyring:", openKeyring, readyKeyring, ByMachine, ""},
+	{statefile.Kind, statefile.Scheme, "auto", openStateFile, readyStateFile, ByMachine, ""},
 }
 
-// Open returns the wrapper for the master key that a URI names.
+// Open returns the wrapper for the master key that a URI names, or, for [Auto], one that this machine can keep.
 func Open(ctx context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	if uri == Auto {
+		return openAuto(ctx, m)
+	}
 	var forms []string
 	for _, k := range kinds {
 		if strings.HasPrefix(uri, k.scheme) {

@@ -54,6 +54,21 @@ func Present(device string) bool {
 	return err == nil && st.Mode()&(os.ModeDevice|os.ModeSocket) != 0
 }
 
+// Check returns why the TPM cannot be used, nil if it can.
+func (p *Provider) Check(ctx context.Context) error {
+	_, err := ask(ctx, p, func(t transport.TPM) (struct{}, error) {
+		root, err := openRoot(t)
+		if err == nil {
+			root.flush(t)
+		}
+		return struct{}{}, err
+	}, func(struct{}) {})
+	if err != nil {
+		return p.failed(err)
+	}
+	return nil
+}
+
 // Kind implements keystore.Provider.
 func (p *Provider) Kind() string { return Kind }
 
