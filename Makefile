@@ -7,16 +7,17 @@ SBINDIR     ?= /sbin
 FUZZTIME    ?= 30s
 TESTFLAGS   ?=
 
-.PHONY: help build install deps servers demo demo-bucket demo-kms test test-long race lint fuzz mutants bench bench-bucket bench-kms clean
+.PHONY: help build install deps servers demo demo-bucket demo-kms demo-keys test test-long race lint fuzz mutants bench bench-bucket bench-kms clean
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-build: ## build bin/envfs
-	@go build -trimpath -o bin/envfs ./cmd/envfs
+build: ## build bin/envfs, and bin/envfs-pkcs11, its helper for PKCS#11 modules
+	@go build -trimpath -o bin/ ./cmd/envfs ./cmd/envfs-pkcs11
 
-install: build ## install bin/envfs, mount(8)'s helper and the units for systemd below PREFIX (/usr/local)
+install: build ## install bin/envfs, its helper, mount(8)'s and the units for systemd below PREFIX (/usr/local)
 	install -D -m 0755 bin/envfs $(DESTDIR)$(PREFIX)/bin/envfs
+	install -D -m 0755 bin/envfs-pkcs11 $(DESTDIR)$(PREFIX)/libexec/envfs/envfs-pkcs11
 	install -d $(DESTDIR)$(SBINDIR)
 	ln -sf $(PREFIX)/bin/envfs $(DESTDIR)$(SBINDIR)/mount.envfs
 	for unit in envfs-kms.service envfs@.service; do install -D -m 0644 systemd/$$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
@@ -33,6 +34,9 @@ demo: deps build ## show in under a minute what envfs does
 demo-bucket: deps build ## show the same of a vault in a bucket, on a MinIO of its own
 	@scripts/servers.sh minio
 	@scripts/demo-bucket.sh bin/envfs bin/minio
+
+demo-keys: deps build ## show what opens a vault: a passphrase, a KMS, an HSM
+	@scripts/demo-keys.sh bin/envfs
 
 demo-kms: deps build ## show what the embedded KMS does, with sops and aws
 	@scripts/servers.sh sops

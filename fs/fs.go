@@ -84,7 +84,7 @@ func (l *Limits) setDefaults() {
 		l.Extent = 4096
 	}
 	if l.Renew == 0 {
-		l.Renew = 16_384
+		l.Renew = 32_768
 	}
 }
 
@@ -167,7 +167,8 @@ type FS struct {
 	readersMu sync.Mutex
 	readers   map[[16]byte]*extentReader
 
-	foldMu  sync.Mutex // one fold or change of keys at a time; comes before rootMu
+	foldMu  sync.Mutex        // one fold or change of keys at a time; comes before rootMu
+	changed []*keystore.Vault // by changes of keys, closed with the vault; guarded by foldMu
 	runs    []blockcrypt.ObjRef
 	folded  []string // segments that the last fold made superfluous
 	bornFor uint64   // highest birth of an extent that a flush has begun; guarded by FS.mu

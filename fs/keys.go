@@ -39,6 +39,22 @@ func (f *FS) ChangeKeys(ctx context.Context, edit func(*keystore.Vault) (*keysto
 	if err != nil {
 		return err
 	}
+	if err := f.changeTo(ctx, wait, next); err != nil {
+		if f.keyring() != next {
+			next.Close() // nothing was sealed by its keys
+		}
+		return err
+	}
+	old.Supersede()
+	if err := f.putKeyCopy(ctx, next); err != nil {
+		f.logger.Warn("the copy of the key file is older than the key file", "cause", err)
+	}
+	return nil
+}
+
+// changeTo stores the key file of next and makes root name it. wait is the context of waiting for a shared store. foldMu and rootMu are
+// held.
+func (f *FS) changeTo(ctx, wait context.Context, next *keystore.Vault) error {
 	ref, err := f.putKeyFile(ctx, next)
 	if err != nil {
 		return err
@@ -51,13 +67,7 @@ func (f *FS) ChangeKeys(ctx context.Context, edit func(*keystore.Vault) (*keysto
 			return err
 		}
 	}
-	if err := f.newEpoch(ctx, next, ref); err != nil {
-		return err
-	}
-	if err := f.putKeyCopy(ctx, next); err != nil {
-		f.logger.Warn("the copy of the key file is older than the key file", "cause", err)
-	}
-	return nil
+	return f.newEpoch(ctx, next, ref)
 }
 
 // keyRoom is what a change of keys takes on the disk at most, in bytes: key file, its copy, root, its copies, a segment.
@@ -94,6 +104,7 @@ func (f *FS) newEpoch(ctx context.Context, next *keystore.Vault, ref blockcrypt.
 		return fmt.Errorf("begin a journal segment: %w", err)
 	}
 	f.keys.Store(next)
+	f.changed = append(f.changed, next)
 	err := f.replaceRoot(ctx, func(r *blockcrypt.Root) {
 		r.KeyFile = ref
 		nameSegments(r, live)

@@ -302,6 +302,11 @@ func (f *FS) Close(ctx context.Context) (err error) {
 			err = f.closeWriting(ctx)
 		}
 		err = errors.Join(err, f.store.Close())
+		f.foldMu.Lock()
+		defer f.foldMu.Unlock()
+		for _, keys := range f.changed {
+			keys.Close()
+		}
 	})
 	return err
 }

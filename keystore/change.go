@@ -61,7 +61,7 @@ func create(rnd io.Reader, now time.Time, p Params, slots []NewSlot) (*Vault, er
 func (v *Vault) change(rnd io.Reader, now time.Time, op string, edit func(d *draft) error) (*Vault, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if v.arena == nil {
+	if v.rootKey == nil {
 		return nil, fmt.Errorf("%s: %w", op, ErrClosed)
 	}
 	d := &draft{

@@ -22,7 +22,7 @@ func (v *Vault) RestoreSlots(rnd io.Reader, now time.Time, old *File, opened *Va
 		if opened != nil {
 			opened.mu.RLock()
 			defer opened.mu.RUnlock()
-			if opened.arena == nil {
+			if opened.rootKey == nil {
 				return ErrClosed
 			}
 			d.ring.earlier = append(append(d.ring.earlier, opened.rootKey), opened.earlier...)

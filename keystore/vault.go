@@ -131,6 +131,22 @@ func (v *Vault) Locked() error {
 	return v.arena.Locked()
 }
 
+// Supersede wipes what only changes of the vault need, once its next key file has been committed: root keys, and the secret of the slot
+// that opened it. KEKs stay until [Vault.Close], as somebody may be using one. v cannot be changed any more.
+func (v *Vault) Supersede() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.arena == nil {
+		return
+	}
+	clear(v.rootKey)
+	clear(v.w)
+	for _, k := range v.earlier {
+		clear(k)
+	}
+	v.rootKey, v.w, v.earlier = nil, nil, nil
+}
+
 // Close wipes the keys. Who still uses a KEK then crashes. Closing twice is allowed.
 func (v *Vault) Close() {
 	v.mu.Lock()

@@ -233,3 +233,26 @@ func TestWrapperBounds(t *testing.T) {
 		t.Errorf("%d bytes", len(v.Bytes()))
 	}
 }
+
+// What changes need is gone from memory with a change; what reading needs is not.
+func TestSupersede(t *testing.T) {
+	v := create1(t, keyFile(t, 1))
+	root, w := v.rootKey, v.w
+	next := held(t)(v.Rotate(rand.Reader, testTime))
+	v.Supersede()
+	if !bytes.Equal(root, make([]byte, 32)) || !bytes.Equal(w, make([]byte, 32)) {
+		t.Error("keys are left in memory")
+	}
+	if !bytes.Equal(kek(t, v, 1), kek(t, next, 1)) || bytes.Equal(kek(t, v, 1), make([]byte, 32)) {
+		t.Error("a KEK that may be in use was wiped")
+	}
+	if _, err := v.Rotate(rand.Reader, testTime); !errors.Is(err, ErrClosed) {
+		t.Errorf("changed once more: %v", err)
+	}
+	if _, err := next.Rotate(rand.Reader, testTime); err != nil {
+		t.Errorf("the next: %v", err)
+	}
+	v.Supersede()
+	v.Close()
+	v.Supersede()
+}

@@ -12,6 +12,7 @@ import (
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/secret"
 	"envfs/cmd/envfs/internal/state"
+	"envfs/keystore/pkcs11"
 	"envfs/remote/s3"
 )
 
@@ -22,6 +23,8 @@ type app struct {
 	talk *os.File // everything else
 	term *secret.Terminal
 	at   state.Places // as the flags of the verb say
+
+	module *pkcs11.Module // nil until it is first asked for
 }
 
 func newApp(in, out, talk *os.File) *app {

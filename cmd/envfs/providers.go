@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"envfs/keystore/agekey"
 	"envfs/keystore/loginkeyring"
 	"envfs/keystore/masterkey"
+	"envfs/keystore/pkcs11"
 	"envfs/keystore/statefile"
 )
 
@@ -20,9 +22,19 @@ import (
 func (a *app) machine(src *secret.Source) masterkey.Machine {
 	dir, _ := a.at.StatePath() // a provider that needs it says that there is none
 	return masterkey.Machine{
-		StateDir: dir,
-		Getenv:   os.Getenv, Identities: src.Identities, Private: secret.ReadPrivate, Ask: a.term.Passphrase, TPM: src.TPM,
+		Getenv: os.Getenv, PKCS11: a.tokens(src), TPM: src.TPM, StateDir: dir,
+		Identities: src.Identities, Private: secret.ReadPrivate, Ask: a.term.Passphrase,
 	}
+}
+
+// tokens returns the PKCS#11 module that the user or the environment names, nil if there is none. It is the same one for all
+// providers of the process, so that each token is logged in to once.
+func (a *app) tokens(src *secret.Source) *pkcs11.Module {
+	path := cmp.Or(src.Module, os.Getenv("ENVFS_PKCS11_MODULE"))
+	if a.module == nil && path != "" {
+		a.module = pkcs11.Load(path, func(ctx context.Context, token string) ([]byte, error) { return src.PIN(ctx, a.term, token) })
+	}
+	return a.module
 }
 
 // askProviders returns the secret of a slot that a provider opens: one that the user names, or else one for which this

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"envfs/cmd/envfs/internal/mountpoint"
+	"envfs/keystore/hashivault/vaulttest"
 )
 
 func TestMain(m *testing.M) {
@@ -23,6 +25,10 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script/*.txtar: the command as users type it, with real mounts.
 func TestScripts(t *testing.T) {
+	helpers := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", helpers, "envfs/cmd/envfs-pkcs11").CombinedOutput(); err != nil {
+		t.Fatalf("build envfs-pkcs11: %v\n%s", err, out)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -30,6 +36,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("PATH", e.Getenv("PATH")+":"+helpers)
 			e.Defer(func() { detachBelow(t, e.WorkDir) })
 			return nil
 		},
@@ -40,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"dial":     dial,
 			"port":     port,
 			"identity": ageIdentity,
+			"transit":  transit,
 		},
 	})
 }
@@ -151,3 +159,24 @@ func dial(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 }
+
+// transit starts a Vault with derived keys in Transit, and sets VAULT_ADDR and VAULT_TOKEN: transit KEY...
+func transit(ts *testscript.TestScript, neg bool, keys []string) {
+	if neg {
+		ts.Fatalf("usage: transit KEY...")
+	}
+	s := vaulttest.Start(scripted{ts}, http.DefaultClient)
+	for _, k := range keys {
+		s.Key(k)
+	}
+	for name, value := range s.Env(s.Root) {
+		ts.Setenv(name, value)
+	}
+}
+
+// scripted is a script as vaulttest sees it.
+type scripted struct{ *testscript.TestScript }
+
+func (scripted) Helper() {}
+
+func (s scripted) Cleanup(f func()) { s.Defer(f) }

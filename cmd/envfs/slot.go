@@ -81,7 +81,7 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore
 	case len(o.source.Keys) > 1:
 		return fmt.Errorf("%w: one new key at a time", errUsage)
 	case len(o.source.Keys) == 1:
-		o.source.TPM = o.opening.TPM
+		o.source.TPM, o.source.Token = o.opening.TPM, o.opening.Token
 		var path string
 		if path, err = vaultPath(arg); err == nil {
 			k.New.Made, err = a.makeSecrets(ctx, &o.source, kf, path)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -55,6 +56,9 @@ func New(ctx context.Context, name string) (*Provider, error) {
 	}
 	if cfg.Region == "" {
 		return nil, errors.New("awskms: no region is known: set AWS_REGION, or region in ~/.aws/config, or name the key by its ARN")
+	}
+	if cfg.HTTPClient == nil { // there is one if AWS_CA_BUNDLE is set
+		cfg.HTTPClient = awshttp.NewBuildableClient()
 	}
 	cfg.HTTPClient = bounded{cfg.HTTPClient}
 	return &Provider{client: kms.NewFromConfig(cfg), region: cfg.Region, key: name}, nil

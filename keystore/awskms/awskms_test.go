@@ -1,6 +1,7 @@
 package awskms
 
 import (
+	"errors"
 	"maps"
 	"net"
 	"net/http"
@@ -72,6 +73,17 @@ func TestProvider(t *testing.T) {
 			return open(t, at(env, s.URL), key)
 		},
 	})
+}
+
+// Without a CA of its own, as with AWS itself, the machine's authorities count.
+func TestWithoutCA(t *testing.T) {
+	k := kmstest.Start(t)
+	env := k.Env(k.Admin)
+	env["AWS_CA_BUNDLE"] = ""
+	p := open(t, env, k.Key())
+	if _, _, err := p.Wrap(t.Context(), keystore.SlotInfo{Kind: Kind}); !errors.Is(err, keystore.ErrAway) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a server whose certificate nobody vouches for: %v", err)
+	}
 }
 
 // A KMS that answers with another key's plaintext gives a W that the slot's commitment refuses, and an alias may move.

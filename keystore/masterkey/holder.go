@@ -10,7 +10,8 @@ const (
 	BySeveral Holder = iota // or by somebody this version does not know
 	ByPerson                // who remembers it or keeps a copy: passphrases, files, codes
 	ByMachine               // one machine; it is not copied to another
-	ByService               // one service or device that several machines ask
+	ByToken                 // one token or HSM, which another machine may use
+	ByService               // one service that several machines ask
 )
 
 // String returns what all hangs on, for people; "" if that is not one thing.
@@ -18,25 +19,27 @@ func (h Holder) String() string {
 	switch h {
 	case ByMachine:
 		return "one machine"
+	case ByToken:
+		return "one token"
 	case ByService:
 		return "one service"
 	}
 	return ""
 }
 
-// OnlyHolder returns ByMachine if all slots of the given kinds hang on one machine, ByService if all hang on one service, and
-// else BySeveral. The keys of one kind are taken for keys of one service, those of two kinds for keys of two.
+// OnlyHolder returns ByMachine if all slots of the given kinds hang on one machine, ByToken or ByService if all hang on one of
+// these, and else BySeveral. The keys of one kind are taken for keys of one service or token, those of two kinds for keys of two.
 func OnlyHolder(slots []string) Holder {
 	var first string
 	all := BySeveral
 	for _, s := range slots {
 		h := holder(s)
 		switch {
-		case h != ByMachine && h != ByService:
+		case h == BySeveral, h == ByPerson:
 			return BySeveral
 		case all == BySeveral:
 			first, all = s, h
-		case h != all, h == ByService && s != first:
+		case h != all, h != ByMachine && s != first:
 			return BySeveral
 		}
 	}

@@ -10,6 +10,8 @@ func TestOnlyHolder(t *testing.T) {
 		"":                   BySeveral,
 		"awskms":             ByService,
 		"awskms awskms":      ByService,
+		"hashivault awskms":  BySeveral,
+		"pkcs11 pkcs11":      ByToken,
 		"awskms recovery":    BySeveral,
 		"tpm":                ByMachine,
 		"tpm keyring":        ByMachine,

@@ -11,7 +11,9 @@ import (
 	"envfs/keystore"
 	"envfs/keystore/agekey"
 	"envfs/keystore/awskms"
+	"envfs/keystore/hashivault"
 	"envfs/keystore/loginkeyring"
+	"envfs/keystore/pkcs11"
 	"envfs/keystore/statefile"
 	"envfs/keystore/tpm"
 )
@@ -21,6 +23,8 @@ import (
 type Machine struct {
 	// Getenv looks up a variable of the environment, as os.Getenv does.
 	Getenv func(string) string
+	// PKCS11 is the module for tokens, nil if the machine names none.
+	PKCS11 *pkcs11.Module
 	// Identities are the age identity files that the user names.
 	Identities []string
 	// Private reads a file of at most limit bytes and refuses one that others can read.
@@ -54,6 +58,8 @@ var kinds = [...]kind{
 	{tpm.Kind, tpm.Scheme, "tpm:", openTPM, readyTPM, ByMachine, ""},
 	{loginkeyring.Kind, loginkeyring.Scheme, "keyring:", openKeyring, readyKeyring, ByMachine, ""},
 	{statefile.Kind, statefile.Scheme, "auto", openStateFile, readyStateFile, ByMachine, ""},
+	{hashivault.Kind, hashivault.Scheme, hashivault.Form, openVault, readyVault, ByService, ""},
+	{pkcs11.Kind, pkcs11.Scheme, pkcs11.Form, openPKCS11, readyPKCS11, ByToken, ""},
 }
 
 // Open returns the wrapper for the master key that a URI names, or, for [Auto], one that this machine can keep.
@@ -115,3 +121,23 @@ func openAWS(ctx context.Context, uri string, _ Machine) (keystore.Wrapper, erro
 
 // readyAWS: AWS's usual places say nothing unless somebody set them.
 func readyAWS(Machine) bool { return true }
+
+func openVault(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	return hashivault.New(uri, m.Getenv)
+}
+
+func readyVault(m Machine) bool { return hashivault.Configured(m.Getenv) }
+
+func openPKCS11(_ context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	if uri != "" {
+		if _, err := pkcs11.Parse(uri); err != nil {
+			return nil, err
+		}
+	}
+	if m.PKCS11 == nil {
+		return nil, fmt.Errorf("key %q: no PKCS#11 module is given: name the shared library that came with the token by --pkcs11-module or ENVFS_PKCS11_MODULE", uri)
+	}
+	return m.PKCS11.Provider(uri)
+}
+
+func readyPKCS11(m Machine) bool { return m.PKCS11 != nil }

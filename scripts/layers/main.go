@@ -62,6 +62,7 @@ var outside = map[string][]string{
 	"filippo.io/age":             {"keystore/agekey", "keystore/masterkey"},
 	"github.com/godbus/dbus/":    {"keystore/loginkeyring"},
 	"github.com/google/go-tpm/":  {"keystore/tpm"},
+	"github.com/miekg/pkcs11":    {"cmd/envfs-pkcs11"},
 	"github.com/spf13/":          {"cmd"},
 	"go.etcd.io/bbolt":           {"kms/store"},
 	"golang.org/x/crypto/":       {"keystore", "blockcrypt"},

@@ -205,5 +205,6 @@ func (b *bench) addSlot(old *keystore.Vault) (*keystore.Vault, error) {
 	if len(old.File().Slots()) > 4 {
 		return b.rotate(old)
 	}
+	b.keys.forget(old)
 	return old.AddSlot(ctx, b.rand, b.clock.Now(), keystore.NewSlot{Label: "another", Provider: p})
 }

@@ -228,6 +228,7 @@ func TestRootReplaced(t *testing.T) {
 }
 
 func (b *bench) rotate(old *keystore.Vault) (*keystore.Vault, error) {
+	b.keys.forget(old)
 	return old.Rotate(b.rand, b.clock.Now())
 }
 

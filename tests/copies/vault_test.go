@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,13 @@ func (u *unlocked) unlock(file *keystore.File, ref blockcrypt.ObjRef) (*keystore
 	}
 	u.keys[ref.Hash] = v
 	return v, nil
+}
+
+// forget has keys opened anew that one machine has changed: it wipes what others would need to change them, too.
+func (u *unlocked) forget(v *keystore.Vault) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	maps.DeleteFunc(u.keys, func(_ blockcrypt.Hash, held *keystore.Vault) bool { return held == v })
 }
 
 // bench is where a test's vaults lie. Its clock is that of all machines.

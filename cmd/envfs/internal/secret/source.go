@@ -23,6 +23,7 @@ type Source struct {
 	KeyFile  string
 	Recovery bool     // ask for a recovery code
 	Keys     []string // URIs of master keys that others hold
+	Token             // for master keys in PKCS#11 tokens
 
 	Identities []string // files with age identities
 	TPM        string   // device of this machine's TPM; empty: the usual one
@@ -45,8 +46,9 @@ func (s *Source) Flags(f *pflag.FlagSet, prefix string) {
 // KeyFlag declares the flag for master keys that others hold.
 func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
 	f.StringArrayVar(&s.Keys, prefix+"key", nil, "use the master key that `URI` names, such as awskms://alias/NAME")
-	if prefix == "" { // one TPM serves both the old and the new
+	if prefix == "" { // one TPM, one module and one PIN serve both the old and the new
 		f.StringVar(&s.TPM, "tpm", "", "the TPM is at `DEVICE` (default: ENVFS_TPM, or /dev/tpmrm0)")
+		s.Token.Flags(f)
 	}
 }
 
@@ -165,10 +167,11 @@ func (e *InsecureError) Error() string {
 
 func (e *InsecureError) Unwrap() error { return ErrInsecure }
 
-// output runs a command line and returns what it prints.
-func output(ctx context.Context, line string) ([]byte, error) {
+// output runs a command line, with settings added to its environment, and returns what it prints.
+func output(ctx context.Context, line string, settings ...string) ([]byte, error) {
 	var text limited
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
+	cmd.Env = append(os.Environ(), settings...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &text, os.Stderr
 	cmd.WaitDelay = time.Second // children of the command may hold its output open
 	err := cmd.Run()
