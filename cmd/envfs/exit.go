@@ -10,6 +10,7 @@ import (
 	"envfs/cmd/envfs/internal/state"
 	"envfs/fs"
 	"envfs/keystore"
+	"envfs/keystore/masterkey"
 	"envfs/keystore/pin"
 	"envfs/kms/audit"
 	"envfs/kms/seal"
@@ -68,6 +69,7 @@ var outcomes = [...]outcome{
 	{fs.ErrOtherWriter, codeInUse, ""},
 	{fs.ErrInUse, codeInUse, ""},
 	{remote.ErrInUse, codeInUse, ""},
+	{masterkey.ErrNowhere, codeError, "use a passphrase (no --key at all), or --key auto:file, which keeps the key in a file on this machine, unprotected"},
 	{keystore.ErrWrongKey, codeWrongKey, ""},
 	{keystore.ErrRefused, codeWrongKey, ""},
 	{keystore.ErrAway, codeError, "--wait-open 5m waits for it; any other key of the vault opens it, too"},
@@ -111,6 +113,7 @@ var outcomes = [...]outcome{
 	{mountpoint.ErrNoFusermount, codeError, "install fuse3 (apt-get install fuse3)"},
 	{mountpoint.ErrAllowOther, codeError, "root can allow it: echo user_allow_other >> /etc/fuse.conf"},
 	{mountpoint.ErrBusy, codeError, "end these processes, or add --lazy"},
+	{state.ErrWithStore, codeError, "--state-dir names another place for the key, which must not travel with the store"},
 	{state.ErrInCache, codeError, "--state-dir names another place for what waits to be published"},
 	{remote.ErrReadOnly, codeError, "--read-only needs no write permission"},
 	{remote.ErrNoSpace, codeError, "make space on the store's disk"},

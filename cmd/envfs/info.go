@@ -11,6 +11,7 @@ import (
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/state"
 	"envfs/keystore"
+	"envfs/keystore/masterkey"
 )
 
 // vaultInfo is what a vault tells without a key. Nothing of it is authenticated.
@@ -33,6 +34,7 @@ type vaultInfo struct {
 	Waiting     int64      `json:"waiting_bytes"`       // in StateDir
 	WaitingIn   int        `json:"waiting_objects"`
 	Slots       []slotInfo `json:"slots"`
+	HangOn      string     `json:"hang_on,omitempty"` // "one machine" or "one service": without it no slot opens
 }
 
 // slotInfo is what a slot tells without a key.
@@ -95,6 +97,9 @@ func (a *app) info(ctx context.Context, arg string, asJSON bool) error {
 	}
 	fmt.Fprintln(a.out, "slots")
 	a.listSlots(info.Slots)
+	if info.HangOn != "" {
+		fmt.Fprintf(a.out, "every slot hangs on %s: `envfs key add --new-recovery` makes a way around it\n", info.HangOn)
+	}
 	return nil
 }
 
@@ -105,6 +110,7 @@ func gatherInfo(path string, kf *keystore.File, prefix *blockcrypt.RootPrefix, a
 		BlockSize: p.BlockSize, SmallFile: p.SmallFile, ExtentSize: p.ExtentSize, Created: kf.Created(),
 		Generation: kf.Generation(), Fingerprint: kf.Fingerprint().String(), KeyEpoch: prefix.Epoch,
 		RootSeq: prefix.Seq, RootTime: time.Unix(prefix.Time.Sec, int64(prefix.Time.Nsec)), Slots: slotsOf(kf),
+		HangOn: masterkey.OnlyHolder(kindsOf(kf)).String(),
 	}
 	clients, err := control.Find(func(h control.Hello) bool { return h.Store == storeName(path) })
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"envfs/cmd/envfs/internal/state"
 	"envfs/fs"
 	"envfs/keystore"
+	"envfs/keystore/masterkey"
 	"envfs/remote"
 	"envfs/remote/dir"
 )
@@ -50,6 +51,7 @@ lost. An init that was interrupted can be run again.`,
   envfs key generate ~/vault.key && envfs init ~/vault --keyfile ~/vault.key
   envfs init 's3://team/vault?endpoint=https://minio.example:9000'
   envfs init ~/vault --key awskms://alias/photos --recovery-out /media/stick/vault.recovery
+  envfs init ~/vault --key auto                          nothing to remember on this machine
   envfs init ~/vault --passcmd 'pass show vault' --recovery-out /media/stick/vault.recovery`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.init(c.Context(), args[0], &o) },
@@ -77,12 +79,16 @@ func (a *app) init(ctx context.Context, arg string, o *initFlags) error {
 	if err != nil {
 		return err
 	}
-	b, err := a.firstSecrets(ctx, o)
+	wrappers, err := a.newWrappers(ctx, &o.secrets, path)
+	if err != nil {
+		return fmt.Errorf("init %s: %w", arg, err)
+	}
+	b, err := a.firstSecrets(ctx, o, wrappers)
 	defer b.Wipe()
 	if err != nil {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
-	slots, err := a.firstSlots(ctx, o, &b, kdf)
+	slots, err := firstSlots(o, &b, kdf, wrappers)
 	if err != nil {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
@@ -113,8 +119,8 @@ func createStore(ctx context.Context, path string, at state.Places) (remote.Loca
 	return s.Local(), nil
 }
 
-// firstSecrets reads or asks for what will open a new vault.
-func (a *app) firstSecrets(ctx context.Context, o *initFlags) (b secret.Bundle, err error) {
+// firstSecrets reads or asks for what will open a new vault beside the master keys.
+func (a *app) firstSecrets(ctx context.Context, o *initFlags, wrappers []keystore.Wrapper) (b secret.Bundle, err error) {
 	if b, err = o.secrets.Read(ctx); err != nil {
 		return b, err
 	}
@@ -123,14 +129,25 @@ func (a *app) firstSecrets(ctx context.Context, o *initFlags) (b secret.Bundle, 
 			return b, err
 		}
 	}
+	only := masterkey.BySeveral
+	if b.Empty() {
+		var kinds []string
+		for _, w := range wrappers {
+			kinds = append(kinds, w.Kind())
+		}
+		only = masterkey.OnlyHolder(kinds)
+	}
 	wanted := o.recoveryOut != ""
 	if !wanted && !o.noRecovery && a.term.Present() {
-		if wanted, err = a.term.Confirm(ctx, "Make a recovery code, in case the key is lost?"); err != nil {
+		if wanted = only != masterkey.BySeveral; !wanted {
+			wanted, err = a.term.Confirm(ctx, "Make a recovery code, in case the key is lost?")
+		}
+		if err != nil {
 			return b, err
 		}
 	}
-	if !wanted && !o.noRecovery && len(o.secrets.Keys) > 0 && !o.secrets.Local() {
-		return b, hint(errors.New("all that would open the vault hangs on one service or one machine"),
+	if !wanted && !o.noRecovery && only != masterkey.BySeveral {
+		return b, hint(fmt.Errorf("all that would open the vault hangs on %s", only),
 			"--recovery-out FILE makes a recovery code; --no-recovery does without")
 	}
 	if wanted {
@@ -140,11 +157,7 @@ func (a *app) firstSecrets(ctx context.Context, o *initFlags) (b secret.Bundle, 
 }
 
 // firstSlots returns a slot for each secret and each master key.
-func (a *app) firstSlots(ctx context.Context, o *initFlags, b *secret.Bundle, kdf keystore.KDFParams) ([]keystore.NewSlot, error) {
-	wrappers, err := a.wrappers(ctx, &o.secrets)
-	if err != nil {
-		return nil, err
-	}
+func firstSlots(o *initFlags, b *secret.Bundle, kdf keystore.KDFParams, wrappers []keystore.Wrapper) ([]keystore.NewSlot, error) {
 	var slots []keystore.NewSlot
 	for _, w := range wrappers {
 		slots = append(slots, keystore.NewSlot{Kind: w.Kind(), Label: o.label, Provider: w})

@@ -13,6 +13,7 @@ import (
 	"envfs/cmd/envfs/internal/control"
 	"envfs/cmd/envfs/internal/secret"
 	"envfs/keystore"
+	"envfs/keystore/masterkey"
 )
 
 func (a *app) keyCommand() *cobra.Command {
@@ -59,8 +60,13 @@ func (a *app) requestKeys(ctx context.Context, arg string, src *secret.Source, p
 	}
 	a.say("Done: %s in generation %d of the key file.", plural(int64(changed.Slots), "slot", "slots"), changed.Generation)
 	if k.Op == opRemove || k.Op == opRestore {
+		var kinds []string
 		for _, s := range changed.Left {
 			a.say("  %s  %-10s  %s", s.ID, s.Kind, printable(s.Label))
+			kinds = append(kinds, s.Kind)
+		}
+		if only := masterkey.OnlyHolder(kinds); only != masterkey.BySeveral {
+			a.say("hint: every slot hangs on %s: `envfs key add %s --new-recovery` makes a way around it", only, shellQuote(arg))
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ func (a *app) keyAddCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			err := a.requestKeys(c.Context(), args[0], &src, func(kf *keystore.File) (*control.KeyChange, error) {
 				k := &control.KeyChange{Op: opAdd}
-				return k, o.read(c.Context(), a, kf, k)
+				return k, o.read(c.Context(), a, args[0], kf, k)
 			})
 			if err != nil {
 				return fmt.Errorf("key add: %w", err)

@@ -32,7 +32,7 @@ key epoch change, as when a slot is removed.`,
 				if o.label == "" {
 					o.label = s.Label
 				}
-				return k, o.read(c.Context(), a, kf, k)
+				return k, o.read(c.Context(), a, args[0], kf, k)
 			})
 			if err != nil {
 				return fmt.Errorf("key replace: %w", err)

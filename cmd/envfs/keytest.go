@@ -9,7 +9,6 @@ import (
 
 	"envfs/cmd/envfs/internal/secret"
 	"envfs/keystore"
-	"envfs/keystore/masterkey"
 )
 
 // slotTest is what `key test --json` prints of one slot.
@@ -143,19 +142,12 @@ func (a *app) allProviders(ctx context.Context, src *secret.Source, kf *keystore
 	if err != nil {
 		return nil, wipe, err
 	}
-	wrappers, err := a.wrappers(ctx, src)
+	all, errs, err := a.providers(ctx, src, kf)
 	if err != nil {
 		return nil, wipe, err
 	}
-	for _, w := range wrappers {
-		all = append(all, w)
-	}
-	if len(src.Keys) == 0 {
-		configured, errs := masterkey.Configured(ctx, kindsOf(kf), a.machine(src))
-		all = append(all, configured...)
-		for _, err := range errs {
-			a.say("%v", err)
-		}
+	for _, err := range errs {
+		a.say("%v", err)
 	}
 	if src.Recovery {
 		code, err := a.term.Line(ctx, "Recovery code: ")

@@ -5,17 +5,26 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"envfs/cmd/envfs/internal/secret"
+	"envfs/cmd/envfs/internal/state"
 	"envfs/keystore"
+	"envfs/keystore/agekey"
+	"envfs/keystore/loginkeyring"
 	"envfs/keystore/masterkey"
 	"envfs/keystore/pkcs11"
+	"envfs/keystore/statefile"
 )
 
 // machine returns what this machine tells of providers.
 func (a *app) machine(src *secret.Source) masterkey.Machine {
-	return masterkey.Machine{Getenv: os.Getenv, PKCS11: a.tokens(src)}
+	dir, _ := a.at.StatePath() // a provider that needs it says that there is none
+	return masterkey.Machine{
+		Getenv: os.Getenv, PKCS11: a.tokens(src), TPM: src.TPM, StateDir: dir,
+		Identities: src.Identities, Private: secret.ReadPrivate, Ask: a.term.Passphrase,
+	}
 }
 
 // tokens returns the PKCS#11 module that the user or the environment names, nil if there is none. It is the same one for all
@@ -31,20 +40,9 @@ func (a *app) tokens(src *secret.Source) *pkcs11.Module {
 // askProviders returns the secret of a slot that a provider opens: one that the user names, or else one for which this
 // machine is configured. It returns nil without an error if there is none to ask.
 func (a *app) askProviders(ctx context.Context, src *secret.Source, kf *keystore.File) (*secret.Opened, error) {
-	var (
-		all  []keystore.Provider
-		errs []error
-	)
-	if len(src.Keys) > 0 {
-		wrappers, err := a.wrappers(ctx, src)
-		if err != nil {
-			return nil, err
-		}
-		for _, w := range wrappers {
-			all = append(all, w)
-		}
-	} else {
-		all, errs = masterkey.Configured(ctx, kindsOf(kf), a.machine(src))
+	all, errs, err := a.providers(ctx, src, kf)
+	if err != nil {
+		return nil, err
 	}
 	if len(all) == 0 {
 		return nil, errors.Join(errs...)
@@ -54,6 +52,25 @@ func (a *app) askProviders(ctx context.Context, src *secret.Source, kf *keystore
 		return nil, errors.Join(append([]error{err}, errs...)...)
 	}
 	return &secret.Opened{Kind: found.Kind, Slot: found.Slot.String(), W: found.W}, nil
+}
+
+// providers returns those of the master keys and identities that the user names, or else all for which this machine is
+// configured, with the errors of those that cannot be had.
+func (a *app) providers(ctx context.Context, src *secret.Source, kf *keystore.File) (all []keystore.Provider, errs []error, err error) {
+	wrappers, err := a.wrappers(ctx, src)
+	if err != nil {
+		return nil, nil, err
+	}
+	kinds := kindsOf(kf)
+	for _, w := range wrappers {
+		all = append(all, w)
+		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k == w.Kind() })
+	}
+	if src.Asks() { // and not what nobody named
+		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k != agekey.Kind || len(src.Identities) == 0 })
+	}
+	configured, errs := masterkey.Configured(ctx, kinds, a.machine(src))
+	return append(all, configured...), errs, nil
 }
 
 // wrappers returns those of the master keys that the user names.
@@ -67,6 +84,51 @@ func (a *app) wrappers(ctx context.Context, src *secret.Source) ([]keystore.Wrap
 		all = append(all, w)
 	}
 	return all, nil
+}
+
+// newWrappers returns those of the master keys that are to open the store at path from now on, and says which they are where the
+// machine has chosen.
+func (a *app) newWrappers(ctx context.Context, src *secret.Source, path string) ([]keystore.Wrapper, error) {
+	all, err := a.wrappers(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range all {
+		if w.Kind() == statefile.Kind {
+			if err := a.canKeepKeys(path); err != nil {
+				return nil, err
+			}
+		}
+		if src.Keys[i] == masterkey.Auto {
+			where := "TPM"
+			if w.Kind() == loginkeyring.Kind {
+				where = "login keyring"
+			}
+			a.say("The key is kept by this machine's %s: nothing has to be remembered here.", where)
+		}
+	}
+	return all, nil
+}
+
+// canKeepKeys refuses a state directory in which a key of the store at path would be of no use: where the store is, or where it
+// does not stay.
+func (a *app) canKeepKeys(path string) error {
+	if err := a.at.Apart(); err != nil {
+		return err
+	}
+	if !isBucket(path) {
+		if err := a.at.ApartFrom(path); err != nil {
+			return err
+		}
+	}
+	dir, err := a.at.StateDir()
+	if err != nil {
+		return err
+	}
+	if state.Fleeting(dir) {
+		a.say("The state directory %s lies in memory (tmpfs): the key is gone when this machine starts again. --state-dir names a place on a disk.", dir)
+	}
+	return nil
 }
 
 // The pauses between tries while a provider is away.
@@ -95,9 +157,9 @@ func (a *app) find(ctx context.Context, kf *keystore.File, providers []keystore.
 	}
 }
 
-// makeSecrets has providers make a secret each for slots to come in the vault with key file kf.
-func (a *app) makeSecrets(ctx context.Context, src *secret.Source, kf *keystore.File) ([]secret.Made, error) {
-	wrappers, err := a.wrappers(ctx, src)
+// makeSecrets has providers make a secret each for slots to come in the vault with key file kf in the store at path.
+func (a *app) makeSecrets(ctx context.Context, src *secret.Source, kf *keystore.File, path string) ([]secret.Made, error) {
+	wrappers, err := a.newWrappers(ctx, src, path)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	filippo "filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"envfs/cmd/envfs/internal/mountpoint"
@@ -40,13 +41,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": code,
-			"poke": poke,
-			"mode": mode,
-			"dial": dial,
-			"port": port,
-
-			"transit": transit,
+			"code":     code,
+			"poke":     poke,
+			"mode":     mode,
+			"dial":     dial,
+			"port":     port,
+			"identity": ageIdentity,
+			"transit":  transit,
 		},
 	})
 }
@@ -74,6 +75,23 @@ func port(ts *testscript.TestScript, neg bool, args []string) {
 	_, number, err := net.SplitHostPort(l.Addr().String())
 	ts.Check(errors.Join(err, l.Close()))
 	ts.Setenv(args[0], number)
+}
+
+// ageIdentity writes an age identity to a file and sets a variable to its recipient: identity FILE NAME [pq]. Debian's age-keygen
+// makes no hybrid ones yet.
+func ageIdentity(ts *testscript.TestScript, neg bool, args []string) {
+	var secret, recipient string
+	if len(args) == 3 && args[2] == "pq" {
+		i, err := filippo.GenerateHybridIdentity()
+		ts.Check(err)
+		secret, recipient = i.String(), i.Recipient().String()
+	} else {
+		i, err := filippo.GenerateX25519Identity()
+		ts.Check(err)
+		secret, recipient = i.String(), i.Recipient().String()
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("# made by a test\n"+secret+"\n"), 0o600))
+	ts.Setenv(args[1], recipient)
 }
 
 // code runs a program that must exit with the given code: code 10 envfs mount ...

@@ -48,7 +48,7 @@ func findSlot(kf *keystore.File, name string) (keystore.SlotInfo, error) {
 
 // newKeyFlags say what a new slot is.
 type newKeyFlags struct {
-	opening     *secret.Source // what opens the vault now: its token flags count for the new key, too
+	opening     *secret.Source // what opens the vault now: what it says of this machine counts for the new key, too
 	source      secret.Source
 	recovery    bool
 	recoveryOut string
@@ -68,8 +68,8 @@ func (o *newKeyFlags) declare(c *cobra.Command, opening *secret.Source) {
 	c.MarkFlagsMutuallyExclusive("new-key", "new-passfile", "new-passcmd", "new-keyfile", "new-recovery", "recovery-out")
 }
 
-// read reads, asks for or makes the new key, and puts it into k.
-func (o *newKeyFlags) read(ctx context.Context, a *app, kf *keystore.File, k *control.KeyChange) (err error) {
+// read reads, asks for or makes the new key of the vault that arg names, and puts it into k.
+func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore.File, k *control.KeyChange) (err error) {
 	kdf, err := o.kdf.params(a)
 	if err != nil {
 		return err
@@ -81,8 +81,11 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, kf *keystore.File, k *co
 	case len(o.source.Keys) > 1:
 		return fmt.Errorf("%w: one new key at a time", errUsage)
 	case len(o.source.Keys) == 1:
-		o.source.Token = o.opening.Token
-		k.New.Made, err = a.makeSecrets(ctx, &o.source, kf)
+		o.source.TPM, o.source.Token = o.opening.TPM, o.opening.Token
+		var path string
+		if path, err = vaultPath(arg); err == nil {
+			k.New.Made, err = a.makeSecrets(ctx, &o.source, kf, path)
+		}
 	case o.source.Given():
 		k.New, err = o.source.Read(ctx)
 	default:

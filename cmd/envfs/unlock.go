@@ -31,7 +31,7 @@ func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File
 		}
 		b.Recovery = []byte(code)
 	}
-	if len(src.Keys) == 0 && !b.Empty() {
+	if !src.Asks() && !b.Empty() {
 		return b, nil
 	}
 	var asked error
@@ -40,8 +40,10 @@ func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File
 	}
 	switch {
 	case !b.Empty():
-		a.say("%v", asked)
-	case asked != nil && (len(src.Keys) > 0 || ctx.Err() != nil || !slices.Contains(kinds, keystore.KindPassphrase)):
+		if asked != nil {
+			a.say("%v", asked)
+		}
+	case asked != nil && (src.Asks() || ctx.Err() != nil || !slices.Contains(kinds, keystore.KindPassphrase)):
 		return b, asked
 	case slices.Contains(kinds, keystore.KindPassphrase):
 		if asked != nil {
@@ -86,8 +88,8 @@ func howTo(kinds []string) string {
 		case keystore.KindRecovery:
 			flags = append(flags, "--recovery")
 		default:
-			if form, ok := masterkey.Form(k); ok {
-				flags = append(flags, "--key "+form)
+			if flag, ok := masterkey.Flag(k); ok {
+				flags = append(flags, flag)
 			}
 		}
 	}

@@ -9,9 +9,13 @@ import (
 	"strings"
 
 	"envfs/keystore"
+	"envfs/keystore/agekey"
 	"envfs/keystore/awskms"
 	"envfs/keystore/hashivault"
+	"envfs/keystore/loginkeyring"
 	"envfs/keystore/pkcs11"
+	"envfs/keystore/statefile"
+	"envfs/keystore/tpm"
 )
 
 // Machine is what this machine says about providers, by flags and environment. Nothing of it comes from a vault or is kept
@@ -21,6 +25,16 @@ type Machine struct {
 	Getenv func(string) string
 	// PKCS11 is the module for tokens, nil if the machine names none.
 	PKCS11 *pkcs11.Module
+	// Identities are the age identity files that the user names.
+	Identities []string
+	// Private reads a file of at most limit bytes and refuses one that others can read.
+	Private func(ctx context.Context, name string, limit int64) ([]byte, error)
+	// TPM is the device of the machine's TPM, or the socket of a program that is one; empty: tpm.DefaultDevice.
+	TPM string
+	// StateDir is the directory in which this machine keeps keys of its own, which may not be there yet; empty: there is none.
+	StateDir string
+	// Ask asks whoever sits at the terminal for a secret, which the caller wipes.
+	Ask func(ctx context.Context, prompt string) ([]byte, error)
 }
 
 // kind is a kind of master key.
@@ -32,17 +46,27 @@ type kind struct {
 	open func(ctx context.Context, uri string, m Machine) (keystore.Wrapper, error)
 	// ready reports whether the machine is configured for opening slots of this kind without a URI.
 	ready func(m Machine) bool
+	held  Holder // who loses all keys of this kind at once
+	// flag opens slots that are there; empty: --key and the form of a URI.
+	flag string
 }
 
 // kinds is the one table of kinds.
 var kinds = [...]kind{
-	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS},
-	{hashivault.Kind, hashivault.Scheme, hashivault.Form, openVault, readyVault},
-	{pkcs11.Kind, pkcs11.Scheme, pkcs11.Form, openPKCS11, readyPKCS11},
+	{awskms.Kind, awskms.Scheme, "awskms://alias/NAME", openAWS, readyAWS, ByService, ""},
+	{agekey.Kind, agekey.Scheme, "age1RECIPIENT", openAge, readyAge, ByPerson, "--identity FILE"},
+	{tpm.Kind, tpm.Scheme, "tpm:", openTPM, readyTPM, ByMachine, ""},
+	{loginkeyring.Kind, loginkeyring.Scheme, "keyring:", openKeyring, readyKeyring, ByMachine, ""},
+	{statefile.Kind, statefile.Scheme, "auto", openStateFile, readyStateFile, ByMachine, ""},
+	{hashivault.Kind, hashivault.Scheme, hashivault.Form, openVault, readyVault, ByService, ""},
+	{pkcs11.Kind, pkcs11.Scheme, pkcs11.Form, openPKCS11, readyPKCS11, ByToken, ""},
 }
 
-// Open returns the wrapper for the master key that a URI names.
+// Open returns the wrapper for the master key that a URI names, or, for [Auto], one that this machine can keep.
 func Open(ctx context.Context, uri string, m Machine) (keystore.Wrapper, error) {
+	if uri == Auto {
+		return openAuto(ctx, m)
+	}
 	var forms []string
 	for _, k := range kinds {
 		if strings.HasPrefix(uri, k.scheme) {
@@ -70,11 +94,15 @@ func Configured(ctx context.Context, slots []string, m Machine) (all []keystore.
 	return all, errs
 }
 
-// Form returns how the keys of a kind of slots are named, and whether the kind is known at all.
-func Form(name string) (form string, ok bool) {
+// Flag returns what opens slots of a kind on the command line, and whether the kind is known at all.
+func Flag(name string) (flag string, ok bool) {
 	for _, k := range kinds {
-		if k.name == name {
-			return k.form, true
+		switch {
+		case k.name != name:
+		case k.flag != "":
+			return k.flag, true
+		default:
+			return "--key " + k.form, true
 		}
 	}
 	return "", false

@@ -25,6 +25,9 @@ type Source struct {
 	Keys     []string // URIs of master keys that others hold
 	Token             // for master keys in PKCS#11 tokens
 
+	Identities []string // files with age identities
+	TPM        string   // device of this machine's TPM; empty: the usual one
+
 	// WaitOpen is how long providers that are away are waited for.
 	WaitOpen time.Duration
 }
@@ -43,7 +46,8 @@ func (s *Source) Flags(f *pflag.FlagSet, prefix string) {
 // KeyFlag declares the flag for master keys that others hold.
 func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
 	f.StringArrayVar(&s.Keys, prefix+"key", nil, "use the master key that `URI` names, such as awskms://alias/NAME")
-	if prefix == "" { // one module and one PIN serve both the old and the new
+	if prefix == "" { // one TPM, one module and one PIN serve both the old and the new
+		f.StringVar(&s.TPM, "tpm", "", "the TPM is at `DEVICE` (default: ENVFS_TPM, or /dev/tpmrm0)")
 		s.Token.Flags(f)
 	}
 }
@@ -52,12 +56,16 @@ func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
 // --wait-open.
 func (s *Source) OpeningFlags(f *pflag.FlagSet) {
 	s.KeyFlag(f, "")
+	f.StringArrayVar(&s.Identities, "identity", nil, "use the age identity in `FILE`")
 	f.BoolVar(&s.Recovery, "recovery", false, "ask for the recovery code instead of the passphrase")
 	f.DurationVar(&s.WaitOpen, "wait-open", 0, "wait for `DURATION`, such as 5m, for a KMS that is away, as while a machine starts")
 }
 
 // Given reports whether the user named any source.
-func (s *Source) Given() bool { return s.Local() || len(s.Keys) > 0 }
+func (s *Source) Given() bool { return s.Local() || s.Asks() }
+
+// Asks reports whether the user named a provider to ask.
+func (s *Source) Asks() bool { return len(s.Keys) > 0 || len(s.Identities) > 0 }
 
 // Local reports whether the user named a source that is here.
 func (s *Source) Local() bool {
@@ -75,12 +83,12 @@ func (s *Source) Read(ctx context.Context) (b Bundle, err error) {
 		return b, errors.New("read passphrase: --passfile and --passcmd exclude each other")
 	}
 	if s.KeyFile != "" {
-		if b.KeyFile, err = readPrivate(ctx, s.KeyFile, 1024); err != nil {
+		if b.KeyFile, err = ReadPrivate(ctx, s.KeyFile, 1024); err != nil {
 			return b, fmt.Errorf("read key file: %w", err)
 		}
 	}
 	if s.PassFile != "" {
-		text, err := readPrivate(ctx, s.PassFile, maxPassphrase+2)
+		text, err := ReadPrivate(ctx, s.PassFile, maxPassphrase+2)
 		if err != nil {
 			return b, fmt.Errorf("read passphrase: %w", err)
 		}
@@ -115,9 +123,9 @@ func passphrase(text []byte) ([]byte, error) {
 	return text, nil
 }
 
-// readPrivate reads a file of at most limit bytes that only its owner can read. What is no regular file (a pipe, say)
+// ReadPrivate reads a file of at most limit bytes that only its owner can read. What is no regular file (a pipe, say)
 // has no readers to ask about, and may have nothing to say before ctx ends.
-func readPrivate(ctx context.Context, name string, limit int64) ([]byte, error) {
+func ReadPrivate(ctx context.Context, name string, limit int64) ([]byte, error) {
 	return await(ctx, func() ([]byte, error) { return readOwn(name, limit) })
 }
 

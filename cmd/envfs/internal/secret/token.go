@@ -28,7 +28,7 @@ func (t *Token) PIN(ctx context.Context, term *Terminal, name string) (pin []byt
 	case t.PINFile != "" && t.PINCmd != "":
 		return nil, errors.New("--pin-file and --pin-cmd exclude each other")
 	case t.PINFile != "":
-		pin, err = readPrivate(ctx, t.PINFile, maxPassphrase+2)
+		pin, err = ReadPrivate(ctx, t.PINFile, maxPassphrase+2)
 	case t.PINCmd != "":
 		if pin, err = output(ctx, t.PINCmd, "ENVFS_TOKEN="+name); err != nil {
 			err = fmt.Errorf("run --pin-cmd: %w", err)

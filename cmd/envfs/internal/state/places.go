@@ -88,7 +88,7 @@ func (p Places) Apart() error {
 	}
 	dir = resolve(dir)
 	for _, c := range caches {
-		if c = resolve(c); dir == c || strings.HasPrefix(dir, strings.TrimSuffix(c, "/")+"/") {
+		if c = resolve(c); within(dir, c) {
 			return fmt.Errorf("%s: %w: %s", dir, ErrInCache, c)
 		}
 	}
@@ -98,6 +98,27 @@ func (p Places) Apart() error {
 		}
 	}
 	return nil
+}
+
+// ErrWithStore refuses to keep a key in a state directory that travels with the store it opens.
+var ErrWithStore = errors.New("the state directory and the store lie one in the other")
+
+// ApartFrom returns [ErrWithStore] if the state directory lies in the directory of a store, or that in the state directory.
+func (p Places) ApartFrom(store string) error {
+	dir, err := p.StatePath()
+	if err != nil {
+		return err
+	}
+	dir, store = resolve(dir), resolve(store)
+	if within(dir, store) || within(store, dir) {
+		return fmt.Errorf("%w: %s, %s", ErrWithStore, dir, store)
+	}
+	return nil
+}
+
+// within reports whether path is dir or lies below it.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // resolve returns a path without symbolic links, as far as it exists.

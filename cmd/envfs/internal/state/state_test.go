@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -78,5 +79,35 @@ func TestLogIsPutAside(t *testing.T) {
 	}
 	if _, err := os.Stat(f.Name() + ".1"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestApartFrom(t *testing.T) {
+	base := t.TempDir()
+	for _, dir := range []string{"state/envfs", "store", "state-of-others"} {
+		if err := os.MkdirAll(filepath.Join(base, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(base, "store"), filepath.Join(base, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		state, store string
+		apart        bool
+	}{
+		{"state/envfs", "store", true},
+		{"state", "state-of-others", true},
+		{"state/envfs", "state/envfs", false},
+		{"state/envfs", "state", false},
+		{"state", "state/envfs/not/yet", false},
+		{"link/state", "store", false},
+		{"store/state", "link", false},
+		{"store/../state", "state", false},
+	} {
+		err := Places{State: filepath.Join(base, c.state)}.ApartFrom(base + "/" + c.store)
+		if c.apart != (err == nil) || err != nil && !errors.Is(err, ErrWithStore) {
+			t.Errorf("state in %s, store in %s: %v", c.state, c.store, err)
+		}
 	}
 }
