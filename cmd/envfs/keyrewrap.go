@@ -66,7 +66,7 @@ func (a *app) rewrap(ctx context.Context, arg string, src *secret.Source, asJSON
 			return oerr
 		}
 	} else if res != nil {
-		a.say("The data keys of %s were wrapped anew, under key epoch %d.", plural(res.Files, "file", "files"), res.Epoch)
+		a.say("All is under key epoch %d now; the data keys of %s were wrapped anew.", res.Epoch, plural(res.Files, "file", "files"))
 	}
 	if err != nil {
 		return err
