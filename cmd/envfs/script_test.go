@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/http"
@@ -77,8 +78,8 @@ func port(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], number)
 }
 
-// ageIdentity writes an age identity to a file and sets a variable to its recipient: identity FILE NAME [pq]. Debian's age-keygen
-// makes no hybrid ones yet.
+// ageIdentity writes an age identity to a file and sets a variable to its recipient: identity FILE NAME [pq | PASSPHRASE-FILE]. Debian's
+// age-keygen makes no hybrid ones yet, and its age reads passphrases from terminals only.
 func ageIdentity(ts *testscript.TestScript, neg bool, args []string) {
 	var secret, recipient string
 	if len(args) == 3 && args[2] == "pq" {
@@ -90,8 +91,25 @@ func ageIdentity(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		secret, recipient = i.String(), i.Recipient().String()
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("# made by a test\n"+secret+"\n"), 0o600))
+	text := []byte("# made by a test\n" + secret + "\n")
+	if len(args) == 3 && args[2] != "pq" {
+		text = encrypted(ts, text, strings.TrimSpace(ts.ReadFile(args[2])))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), text, 0o600))
 	ts.Setenv(args[1], recipient)
+}
+
+// encrypted is text as age -p writes it, but cheap.
+func encrypted(ts *testscript.TestScript, text []byte, passphrase string) []byte {
+	to, err := filippo.NewScryptRecipient(passphrase)
+	ts.Check(err)
+	to.SetWorkFactor(10)
+	var out bytes.Buffer
+	w, err := filippo.Encrypt(&out, to)
+	ts.Check(err)
+	_, err = w.Write(text)
+	ts.Check(errors.Join(err, w.Close()))
+	return out.Bytes()
 }
 
 // code runs a program that must exit with the given code: code 10 envfs mount ...

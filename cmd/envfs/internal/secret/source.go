@@ -45,7 +45,7 @@ func (s *Source) Flags(f *pflag.FlagSet, prefix string) {
 
 // KeyFlag declares the flag for master keys that others hold.
 func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
-	f.StringArrayVar(&s.Keys, prefix+"key", nil, "use the master key that `URI` names, such as awskms://alias/NAME")
+	f.StringArrayVar(&s.Keys, prefix+"key", nil, "use the master key that `URI` names, such as awskms://alias/NAME, age1..., tpm: or auto")
 	if prefix == "" { // one TPM, one module and one PIN serve both the old and the new
 		f.StringVar(&s.TPM, "tpm", "", "the TPM is at `DEVICE` (default: ENVFS_TPM, or /dev/tpmrm0)")
 		s.Token.Flags(f)
