@@ -115,7 +115,7 @@ func testRoot() *Root {
 			KeyFile: ObjRef{testName(KindKeyFile), Hash{1}}, Fold: ObjRef{testName(KindFold), Hash{2}},
 			FirstSegment: testName(KindSegment)},
 		Terms: []Term{{Number: 3, Tag: testR.Tag(), Host: "host", User: "user", StateID: ID{8}, Began: testTime(9),
-			LastBatch: 99, LastHash: Hash{3}, LastFold: 6, LastRootSeq: 7, LastRootR: testR, Closed: true}},
+			LastBatch: 99, LastHash: Hash{3}, LastFold: 6, LastRootSeq: 7, LastRootR: testR, Closed: true, Slot: ID{6}}},
 		Cut: 90, CutHash: Hash{4}, Segments: 1,
 		First:       SegmentRef{testName(KindSegment), 4096, Hash{5}},
 		Last:        SegmentRef{testName(KindSegment), 4096, Hash{5}},

@@ -49,6 +49,7 @@ type Term struct {
 	LastRootSeq uint64
 	LastRootR   R
 	Closed      bool // it ended by a clean unmount
+	Slot        ID   // of the key file, by which the vault was opened; zero: not known
 }
 
 // SegmentRef is a live journal segment as far as root vouches for it.

@@ -87,7 +87,7 @@ const (
 	maxHost     = 255
 	maxIdentity = 1024
 	rootItems   = 15
-	termItems   = 12
+	termItems   = 13
 )
 
 // encodeRoot returns the body: one array of the fields after the prefix, in order.
@@ -179,7 +179,7 @@ func appendTerm(b []byte, t *Term) []byte {
 	b = appendTime(appendBytes(b, t.StateID[:]), t.Began)
 	b = appendBytes(appendUint(b, t.LastBatch), t.LastHash[:])
 	b = appendUint(appendUint(b, t.LastFold), t.LastRootSeq)
-	return appendBool(appendBytes(b, t.LastRootR[:]), t.Closed)
+	return appendBytes(appendBool(appendBytes(b, t.LastRootR[:]), t.Closed), t.Slot[:])
 }
 
 func (d *decoder) term() (t Term) {
@@ -196,6 +196,7 @@ func (d *decoder) term() (t Term) {
 	t.LastRootSeq = d.uint64()
 	d.fixed(t.LastRootR[:])
 	t.Closed = d.bool()
+	d.fixed(t.Slot[:])
 	return t
 }
 

@@ -31,6 +31,32 @@ type KeyUse struct {
 	Tree    []EpochUse `json:"tree"`    // by epoch, rising; those that are in use, and the newest
 	Journal []uint32   `json:"journal"` // epochs of live segments, rising, each once
 	Skipped int64      `json:"skipped"` // objects that could not be read: what they name is not counted
+	Slots   []SlotUse  `json:"slots"`   // that have opened the vault for writing, of late; each once
+}
+
+// SlotUse tells when a slot last opened the vault for writing, as far as root remembers.
+type SlotUse struct {
+	Slot string    `json:"slot"` // its id
+	Time time.Time `json:"time"`
+	Host string    `json:"host"`
+	User string    `json:"user"`
+}
+
+// slotUses returns the last use of each slot that a root's terms tell of.
+func slotUses(terms []blockcrypt.Term) []SlotUse {
+	last := make(map[blockcrypt.ID]*blockcrypt.Term)
+	for i := range terms {
+		t := &terms[i]
+		if old := last[t.Slot]; !t.Slot.IsZero() && (old == nil || old.Number < t.Number) {
+			last[t.Slot] = t
+		}
+	}
+	uses := make([]SlotUse, 0, len(last))
+	for id, t := range last {
+		uses = append(uses, SlotUse{Slot: id.String(), Time: goTime(t.Began), Host: t.Host, User: t.User})
+	}
+	slices.SortFunc(uses, func(a, b SlotUse) int { return b.Time.Compare(a.Time) })
+	return uses
 }
 
 // Old returns how many objects of the tree older epochs than the newest have sealed.
@@ -47,10 +73,10 @@ func (u *KeyUse) Old() (n int64) {
 // works beside all other use of the vault.
 func (f *FS) KeyUse(ctx context.Context) (KeyUse, error) {
 	f.mu.Lock()
-	starts := f.root.Epochs
+	starts, terms := f.root.Epochs, f.root.Terms
 	f.mu.Unlock()
 	c := &epochCounter{starts: starts, use: make(map[uint32]*EpochUse)}
-	u := KeyUse{Newest: starts[len(starts)-1].Epoch}
+	u := KeyUse{Newest: starts[len(starts)-1].Epoch, Slots: slotUses(terms)}
 	c.of(blockcrypt.Version{Birth: math.MaxUint64})
 	skipped, err := f.eachDir(ctx, func(d *dirVisit) error { return c.count(ctx, f, d) })
 	if err != nil {

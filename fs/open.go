@@ -172,7 +172,7 @@ func (f *FS) beginTerm(ctx context.Context, sv *survey, s *replayed) error {
 	for term := range s.result.NextSeq {
 		raise(&last.Number, term, known)
 	}
-	f.term = blockcrypt.Term{Number: last.Number + 1, Host: f.opts.Host, User: f.opts.User, StateID: f.opts.StateID,
+	f.term = blockcrypt.Term{Number: last.Number + 1, Slot: f.keyring().OpenedBy().ID, Host: f.opts.Host, User: f.opts.User, StateID: f.opts.StateID,
 		Began: f.now(), LastBatch: s.result.End.Number, LastHash: s.result.End.Hash,
 		LastFold: f.nextFold - 1} // so that what its first fold leaves, if a crash ends that, is known by its number
 	if _, err := io.ReadFull(f.rand, f.term.Tag[:]); err != nil {

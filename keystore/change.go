@@ -164,7 +164,7 @@ func (v *Vault) RewrapSlot(ctx context.Context, rnd io.Reader, now time.Time, id
 		if err != nil {
 			return err
 		}
-		s.Provider = &providerDocument{Key: s.Provider.Key, Wrapped: wrapped}
+		s.Provider = &providerDocument{Key: s.Provider.Key, Wrapped: wrapped, Since: newTime(now)}
 		if err := s.Provider.check(); err != nil {
 			return err
 		}

@@ -51,8 +51,9 @@ type slotDocument struct {
 }
 
 type providerDocument struct {
-	Key     string `json:"key"`
-	Wrapped []byte `json:"wrapped"`
+	Key     string   `json:"key"`
+	Wrapped []byte   `json:"wrapped"`
+	Since   timeText `json:"since"` // when it was wrapped
 }
 
 type kdfDocument struct {
@@ -217,6 +218,7 @@ func (d *document) slotInfo(s *slotDocument) SlotInfo {
 	}
 	if s.Provider != nil {
 		info.Provider = ProviderData{Key: s.Provider.Key, Wrapped: bytes.Clone(s.Provider.Wrapped)}
+		info.Wrapped = s.Provider.Since.Time
 	}
 	if s.KDF != nil {
 		info.KDF = s.KDF.params()

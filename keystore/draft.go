@@ -99,7 +99,7 @@ func (d *draft) makeSlot(ctx context.Context, now time.Time, s NewSlot) (slot sl
 		return slot, nil, fmt.Errorf("a slot of kind %q has no key derivation: %w", slot.Kind, ErrInvalid)
 	}
 	if p, ok := s.Provider.(Wrapper); ok {
-		w, slot.Provider, err = wrap(ctx, p, d.doc.slotInfo(&slot))
+		w, slot.Provider, err = wrap(ctx, now, p, d.doc.slotInfo(&slot))
 	} else {
 		w, err = secret(ctx, s.Provider, d.doc.slotInfo(&slot))
 	}

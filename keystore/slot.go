@@ -42,6 +42,7 @@ type SlotInfo struct {
 	KDFSalt []byte    // passphrase only
 	// Provider is what the slot keeps for its provider; empty for the kinds that this package knows.
 	Provider ProviderData
+	Wrapped  time.Time // when the provider wrapped it
 	// RootKey names the root key that the slot's payload holds: the file's own, or an earlier one if others rotated it
 	// since this slot's holder last opened the vault for writing.
 	RootKey Fingerprint

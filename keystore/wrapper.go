@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"envfs/blockcrypt"
 )
@@ -108,12 +109,12 @@ func (m made) Rewrap(context.Context, SlotInfo) ([]byte, error) {
 func (m made) Describe(context.Context, SlotInfo) (Description, error) { return Description{}, nil }
 
 // wrap asks a wrapper for a new W and checks what it returns.
-func wrap(ctx context.Context, p Wrapper, info SlotInfo) (w []byte, doc *providerDocument, err error) {
+func wrap(ctx context.Context, now time.Time, p Wrapper, info SlotInfo) (w []byte, doc *providerDocument, err error) {
 	w, d, err := p.Wrap(ctx, info)
 	if err != nil {
 		return nil, nil, err
 	}
-	doc = &providerDocument{Key: d.Key, Wrapped: d.Wrapped}
+	doc = &providerDocument{Key: d.Key, Wrapped: d.Wrapped, Since: newTime(now)}
 	if len(w) != blockcrypt.KeySize {
 		err = fmt.Errorf("provider %q: secret of %d bytes", p.Kind(), len(w))
 	} else {

@@ -44,7 +44,8 @@ type slotInfo struct {
 	Label   string    `json:"label,omitempty"`
 	Created time.Time `json:"created"`
 	Cost    string    `json:"cost,omitempty"`
-	Key     string    `json:"key,omitempty"` // how its provider calls the master key
+	Key     string    `json:"key,omitempty"`    // how its provider calls the master key
+	Wrapped time.Time `json:"wrapped,omitzero"` // when its provider last wrapped its secret
 }
 
 func (a *app) infoCommand() *cobra.Command {
@@ -148,7 +149,7 @@ func slotsOf(kf *keystore.File) []slotInfo {
 		if s.Kind == keystore.KindPassphrase {
 			i.Cost = fmt.Sprintf("Argon2id, %d MiB, %d passes, %d lanes", s.KDF.MemoryKiB>>10, s.KDF.Passes, s.KDF.Parallelism)
 		}
-		i.Key = s.Provider.Key
+		i.Key, i.Wrapped = s.Provider.Key, s.Wrapped
 		all = append(all, i)
 	}
 	return all
@@ -157,16 +158,21 @@ func slotsOf(kf *keystore.File) []slotInfo {
 // listSlots writes one line for each slot.
 func (a *app) listSlots(slots []slotInfo) {
 	for _, s := range slots {
-		line := fmt.Sprintf("  %s  %-10s  %s", s.ID, s.Kind, moment(s.Created))
-		if s.Label != "" {
-			line += "  " + printable(s.Label)
-		}
-		if s.Key != "" {
-			line += "  (" + printable(s.Key) + ")"
-		}
-		if s.Cost != "" {
-			line += "  (" + s.Cost + ")"
-		}
-		fmt.Fprintln(a.out, line)
+		fmt.Fprintln(a.out, slotLine(s))
 	}
+}
+
+// slotLine tells of a slot in one line.
+func slotLine(s slotInfo) string {
+	line := fmt.Sprintf("  %s  %-10s  %s", s.ID, s.Kind, moment(s.Created))
+	if s.Label != "" {
+		line += "  " + printable(s.Label)
+	}
+	if s.Key != "" {
+		line += "  (" + printable(s.Key) + ")"
+	}
+	if s.Cost != "" {
+		line += "  (" + s.Cost + ")"
+	}
+	return line
 }

@@ -18,7 +18,28 @@ import (
 type keyStatus struct {
 	fs.KeyUse
 	Generation uint64     `json:"generation"` // of the key file
-	Slots      []slotInfo `json:"slots"`
+	KeySlots   []slotUsed `json:"slots"`
+}
+
+// slotUsed is a slot and its last use.
+type slotUsed struct {
+	slotInfo
+	Used *fs.SlotUse `json:"used,omitempty"` // for writing; nil: not of late
+}
+
+// usedSlots returns the slots of a key file with their last uses.
+func usedSlots(kf *keystore.File, use *fs.KeyUse) []slotUsed {
+	var all []slotUsed
+	for _, s := range slotsOf(kf) {
+		u := slotUsed{slotInfo: s}
+		for i := range use.Slots {
+			if use.Slots[i].Slot == s.ID {
+				u.Used = &use.Slots[i]
+			}
+		}
+		all = append(all, u)
+	}
+	return all
 }
 
 func (a *app) keyStatusCommand() *cobra.Command {
@@ -29,7 +50,8 @@ func (a *app) keyStatusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status STORE",
 		Short: "Show which key epochs are in use",
-		Long: `Show how many objects of the tree each key epoch has sealed, which epochs the journal needs, and the slots. The exit code is 3
+		Long: `Show how many objects of the tree each key epoch has sealed, which epochs the journal needs, and the slots: when they were made, when their
+provider last wrapped their secret, when they last opened the vault for writing. The exit code is 3
 while an older epoch than the newest is in use: 'envfs key rewrap' ends that.`,
 		Example: `  envfs key status ~/vault
   envfs key status --json ~/vault | jq .tree`,
@@ -67,7 +89,7 @@ func (a *app) keyStatus(ctx context.Context, arg string, src *secret.Source, asJ
 		return err
 	}
 	if asJSON {
-		err = a.object(keyStatus{KeyUse: *use, Generation: kf.Generation(), Slots: slotsOf(kf)})
+		err = a.object(keyStatus{KeyUse: *use, Generation: kf.Generation(), KeySlots: usedSlots(kf, use)})
 	} else {
 		err = a.showKeyStatus(kf, use)
 	}
@@ -105,6 +127,17 @@ func (a *app) showKeyStatus(kf *keystore.File, use *fs.KeyUse) error {
 	if _, err := fmt.Fprint(a.out, b.String()); err != nil {
 		return err
 	}
-	a.listSlots(slotsOf(kf))
+	for _, s := range usedSlots(kf, use) {
+		line := slotLine(s.slotInfo)
+		if !s.Wrapped.IsZero() {
+			line += "; wrapped " + moment(s.Wrapped)
+		}
+		if s.Used != nil {
+			line += "; last opened it for writing " + moment(s.Used.Time) + " by " + printable(s.Used.User+"@"+s.Used.Host)
+		}
+		if _, err := fmt.Fprintln(a.out, line); err != nil {
+			return err
+		}
+	}
 	return nil
 }
