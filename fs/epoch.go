@@ -172,13 +172,9 @@ func (c *epochCounter) count(ctx context.Context, f *FS, d *dirVisit) error {
 	return nil
 }
 
-// unpaged is up to which size of a file its map lies in its header, in bytes, unless its table of extents is large: below it
-// a map cannot have so many runs.
-const unpaged = 4 << 20
-
 // eachPage calls fn with the pages of a file's map, if it has any.
 func (f *FS) eachPage(ctx context.Context, e *blockcrypt.Entry, fn func(blockcrypt.PageRef)) error {
-	if e.Attr.Size <= unpaged && e.Extents != math.MaxUint32 {
+	if e.Attr.Size <= filemap.Unpaged*blockcrypt.BlockSize && e.Extents != math.MaxUint32 {
 		return nil
 	}
 	hd, err := f.loadedHeader(ctx, e)

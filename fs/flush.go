@@ -384,7 +384,7 @@ func (f *FS) logFile(d journal.Delta) {
 }
 
 // renewKey gives the file a new data key if its newest one was made in an older key epoch than the newest: who was
-// removed from the vault since may know that one, and shall not read what is written from now on.
+// removed from the vault since may know that one, and shall not read what is written from now on. flushMu is held.
 func (c *content) renewKey(ctx context.Context, u urgency) error {
 	f := c.fs
 	epoch := f.keyring().Newest()
@@ -406,7 +406,7 @@ func (c *content) renewKey(ctx context.Context, u urgency) error {
 	return c.addKey(ctx, u, last)
 }
 
-// addKey gives the file a new data key after its last one.
+// addKey gives the file a new data key after its last one. flushMu is held, so that nobody else does.
 func (c *content) addKey(ctx context.Context, u urgency, last blockcrypt.WrappedDEK) error {
 	f := c.fs
 	key, err := f.newDEK(c.id, last.Number+1)

@@ -240,7 +240,14 @@ func (fo *folding) write(ctx context.Context, closing bool) (func(*blockcrypt.Ro
 			continue // nothing below it has changed
 		}
 		next := *e
-		up, err := fo.attempt(f.super.id, dirent{uint64(i), e.Name, e}, func() error { return fo.foldDir(ctx, &next) })
+		fold := func() error { return fo.foldDir(ctx, &next) }
+		var up bool
+		var err error
+		if known {
+			up, err = fo.attempt(f.super.id, dirent{uint64(i), e.Name, e}, fold)
+		} else {
+			up, err = fo.spare(e.ID, fold)
+		}
 		if err != nil {
 			return nil, err
 		}

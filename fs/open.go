@@ -71,7 +71,7 @@ func (f *FS) open(ctx context.Context) error {
 		return err
 	}
 	f.adopt(root)
-	f.nextFold = max(root.LastFold, sv.fold) + 1
+	f.nextFold = afterFold(root, max(root.LastFold, sv.fold))
 	rec, err := f.loadFold(ctx, root.Fold)
 	if err != nil {
 		if !sv.same && errors.Is(err, ErrDamaged) {

@@ -13,7 +13,7 @@ type ReencryptResult struct {
 	Files   int64 `json:"files"`   // that have a new data key
 	Bytes   int64 `json:"bytes"`   // of content sealed anew in extents
 	Done    int64 `json:"done"`    // files of which all was sealed under a data key of the newest key epoch already
-	Damaged int64 `json:"damaged"` // files that cannot be read whole, and keep an old data key
+	Damaged int64 `json:"damaged"` // files and directories that cannot be read whole: files keep an old data key, also those in such a directory
 }
 
 // Reencrypt gives the file at path, or every file in the directory at path and below, a data key of the newest key epoch,
@@ -67,12 +67,16 @@ func (r *reencrypter) dir(ctx context.Context, ino *Inode) error {
 		return true
 	})
 	if err != nil {
-		return err
+		return r.harmed(err)
 	}
 	for _, name := range names {
 		c, st, err := r.f.Lookup(ctx, ino, name)
 		if errors.Is(err, ErrNotExist) || errors.Is(err, ErrStale) {
 			continue // removed meanwhile
+		}
+		if harms(err) {
+			r.res.Damaged++ // with a part of the directory
+			continue
 		}
 		if err != nil {
 			return err
@@ -94,7 +98,7 @@ func (r *reencrypter) file(ctx context.Context, ino *Inode) error {
 		return nil // removed meanwhile
 	}
 	if err != nil {
-		return err
+		return r.harmed(err)
 	}
 	defer h.Close()
 	epoch := f.keyring().Newest()
@@ -106,7 +110,10 @@ func (r *reencrypter) file(ctx context.Context, ino *Inode) error {
 		r.res.Done++
 		return nil
 	}
-	if err := h.c.renewKey(ctx, ordinary); err != nil {
+	h.c.flushMu.Lock()
+	err = h.c.renewKey(ctx, ordinary)
+	h.c.flushMu.Unlock()
+	if err != nil {
 		return r.harmed(err)
 	}
 	if keys, err = h.c.keys(ctx); err != nil {
@@ -128,7 +135,7 @@ func (r *reencrypter) file(ctx context.Context, ino *Inode) error {
 	return nil
 }
 
-// harmed counts a file that is damaged, and returns every other error.
+// harmed counts a file or directory that is damaged, and returns every other error.
 func (r *reencrypter) harmed(err error) error {
 	if !harms(err) {
 		return err

@@ -37,6 +37,7 @@ type rewrapper struct {
 	res      RewrapResult
 	total    int64
 	since    uint64
+	unseen   int64 // directories and maps that could not be read in this round, as they are damaged or superseded
 	harm     map[blockcrypt.ID]string
 
 	// What the next fold is to renew.
@@ -55,18 +56,38 @@ func (r *rewrapper) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	newest := f.root.Epochs[len(f.root.Epochs)-1]
-	f.mu.Unlock()
-	r.since, r.res.Epoch, r.harm = newest.Fold, newest.Epoch, make(map[blockcrypt.ID]string)
+	r.harm = make(map[blockcrypt.ID]string)
 	for i := range use.Tree {
-		if use.Tree[i].Epoch != newest.Epoch {
+		if use.Tree[i].Epoch != use.Newest {
 			r.total += use.Tree[i].Headers
 		}
 	}
+	for {
+		newest := f.newestEpoch()
+		r.since, r.res.Epoch = newest.Fold, newest.Epoch
+		if err := r.rounds(ctx); err != nil {
+			return err
+		}
+		if f.newestEpoch().Epoch == newest.Epoch {
+			r.res.Damaged += r.unseen
+			return nil
+		}
+		// The keys were changed under way: what was done before is old again.
+	}
+}
+
+// newestEpoch tells which key epoch is the newest, and when it began.
+func (f *FS) newestEpoch() blockcrypt.EpochStart {
+	starts := f.rootNow().Epochs
+	return starts[len(starts)-1]
+}
+
+// rounds goes through the tree until nothing old is found.
+func (r *rewrapper) rounds(ctx context.Context) error {
+	f := r.f
 	for again := 0; ; again++ {
 		before := f.folds.Load()
-		r.found = false
+		r.found, r.unseen = false, 0
 		r.clear()
 		skipped, err := f.eachDir(ctx, func(d *dirVisit) error { return r.visit(ctx, d) })
 		if err != nil {
@@ -80,8 +101,7 @@ func (r *rewrapper) run(ctx context.Context) error {
 			continue
 		}
 		// What could not be read is looked for again if a fold may have superseded it under way.
-		if skipped == 0 || f.folds.Load() == before || again == maxAgain {
-			r.res.Damaged += skipped
+		if r.unseen += skipped; r.unseen == 0 || f.folds.Load() == before || again == maxAgain {
 			return nil
 		}
 	}
@@ -106,7 +126,11 @@ func (r *rewrapper) visit(ctx context.Context, d *dirVisit) error {
 		if e.Head.Version.Birth >= r.since {
 			paged := false
 			err := r.f.eachPage(ctx, e, func(ref blockcrypt.PageRef) { paged = paged || ref.Ver.Birth < r.since })
-			if err != nil && !harms(err) {
+			if harms(err) {
+				r.unseen++
+				continue
+			}
+			if err != nil {
 				return err
 			}
 			if !paged {

@@ -20,8 +20,14 @@ func runSize(prev, r blockcrypt.Run) int {
 	return n
 }
 
-// minRunSize is the least that runSize returns.
-const minRunSize = 3
+// minRunSize is the least that runSize returns, maxRunSize the most for a file of less than 2^14 blocks.
+const (
+	minRunSize = 3
+	maxRunSize = 3 + 3 + 5 + 5
+)
+
+// Unpaged is up to how many blocks of a file its map always lies in its header, also if it once was larger.
+const Unpaged = minInPages / maxRunSize
 
 // extentSize returns how many bytes a line of the extent table takes in a header.
 func extentSize(e *blockcrypt.ExtentInfo) int {

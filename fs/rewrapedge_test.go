@@ -1,0 +1,287 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"envfs/blockcrypt"
+	"envfs/fs/filemap"
+)
+
+// Who writes to a file while it is sealed anew, and both find that it needs a new data key, make one key, not two of one number.
+func TestReencryptBesideWrites(t *testing.T) {
+	ctx := t.Context()
+	r := newMemRig(t)
+	want := pattern(300_000, 1)
+	r.write("file", want)
+	must(t, r.fs.Fold(ctx))
+	ino, _, err := r.fs.Resolve(ctx, "file")
+	must(t, err)
+	defer r.fs.Forget(ino, 1)
+	h, err := r.fs.Open(ctx, ino)
+	must(t, err)
+	defer h.Close()
+	for round := range 40 {
+		r.newEpoch()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for i := range 10 {
+				off := (round*31 + i*7) % 70 * blockcrypt.BlockSize
+				part := pattern(2*blockcrypt.BlockSize, byte(round+i))
+				copy(want[off:], part)
+				if _, err := h.WriteAt(ctx, part, int64(off), false); err != nil {
+					t.Error(err)
+				}
+				if err := h.Flush(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		wg.Go(func() {
+			if _, err := r.fs.Reencrypt(ctx, "/", nil); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		must(t, r.fs.Fold(ctx))
+		r.forget()
+		if got := r.read("file"); !bytes.Equal(got, want) {
+			t.Fatalf("round %d: the file is not what was written", round)
+		}
+	}
+	r.audit()
+}
+
+// pages returns the map pages of a file.
+func (r *rig) pages(path string) (refs []blockcrypt.PageRef) {
+	r.t.Helper()
+	ctx := r.t.Context()
+	ino, _, err := r.fs.Resolve(ctx, path)
+	must(r.t, err)
+	defer r.fs.Forget(ino, 1)
+	var e *blockcrypt.Entry
+	must(r.t, r.fs.view(ctx, func() error {
+		e, err = r.fs.entry(ino)
+		return err
+	}))
+	hd, err := r.fs.loadedHeader(ctx, e)
+	must(r.t, err)
+	must(r.t, filemap.Pages(ctx, hd.head, func(ctx context.Context, key filemap.PageKey) (*filemap.Page, error) {
+		v, err := r.fs.object(ctx, mapMiss(e.ID, key))
+		must(r.t, err)
+		return cast[*filemap.Page](v)
+	}, func(ref blockcrypt.PageRef) { refs = append(refs, ref) }))
+	return refs
+}
+
+// A file that was large keeps pages when it is cut, and they are renewed as all others are.
+func TestRewrapCutFile(t *testing.T) {
+	ctx := t.Context()
+	r := newMemRig(t)
+	ino, h, _, err := r.fs.Create(ctx, r.fs.Root(), "file", 0o644, Cred{})
+	must(t, err)
+	defer r.fs.Forget(ino, 1)
+	defer h.Close()
+	want := pattern(12<<20, 3)
+	blocks := len(want) / blockcrypt.BlockSize
+	for i := range blocks { // no two neighbours lie one after the other
+		n := i * 1031 % blocks
+		_, err := h.WriteAt(ctx, want[n*blockcrypt.BlockSize:(n+1)*blockcrypt.BlockSize], int64(n*blockcrypt.BlockSize), false)
+		must(t, err)
+		if i%6 == 0 {
+			must(t, h.Flush(ctx))
+		}
+	}
+	must(t, h.Flush(ctx))
+	must(t, r.fs.Fold(ctx))
+	for _, size := range []uint64{4 << 20, 3 << 20, 2<<20 + 1} {
+		_, err = r.fs.SetAttr(ctx, ino, SetAttr{Size: &size})
+		must(t, err)
+		want = want[:size]
+		must(t, r.fs.Fold(ctx))
+		r.newEpoch()
+		n := int64(len(r.pages("file")))
+		use, err := r.fs.KeyUse(ctx)
+		must(t, err)
+		var pages int64
+		for _, u := range use.Tree {
+			pages += u.Pages
+		}
+		if pages != n {
+			t.Errorf("at %d bytes: %d pages are counted, there are %d", size, pages, n)
+		}
+		_, err = r.fs.Rewrap(ctx, nil)
+		must(t, err)
+		for _, ref := range r.pages("file") {
+			if ref.Ver.Birth < r.fs.root.Epochs[len(r.fs.root.Epochs)-1].Fold {
+				t.Errorf("at %d bytes: a page is as old as fold %d after rewrapping", size, ref.Ver.Birth)
+			}
+		}
+		t.Logf("%d bytes: %d pages", size, n)
+	}
+	r.holds(map[string][]byte{"/file": want}, "cut")
+	r.audit()
+}
+
+// A file that somebody changes all the time keeps Rewrap from nothing.
+func TestRewrapBesideOneHotFile(t *testing.T) {
+	ctx := t.Context()
+	for _, change := range []string{"attributes", "content"} {
+		t.Run(change, func(t *testing.T) {
+			r := newMemRig(t)
+			r.write("other", pattern(100, 1))
+			r.write("hot", nil)
+			for n := 0; n < 12<<20; n += 2 * blockcrypt.BlockSize {
+				for _, at := range []int{n, n + 48<<20} { // two leaves and a node
+					r.writeAt("hot", pattern(blockcrypt.BlockSize, byte(n>>13)), int64(at))
+				}
+			}
+			must(t, r.fs.Fold(ctx))
+			if len(r.pages("hot")) < 2 {
+				t.Fatal("the file has no pages")
+			}
+			r.newEpoch()
+			ino, _, err := r.fs.Resolve(ctx, "hot")
+			must(t, err)
+			defer r.fs.Forget(ino, 1)
+			touch := func(i int) {
+				if change == "content" {
+					r.writeAt("hot", []byte{byte(i)}, 0)
+					return
+				}
+				mode := uint32(0o600 + i%2)
+				_, err := r.fs.SetAttr(ctx, ino, SetAttr{Mode: &mode})
+				must(t, err)
+			}
+			rounds := 0
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			touch(0)
+			_, err = r.fs.Rewrap(ctx, func(_, _ int64) {
+				rounds++
+				touch(rounds)
+				if rounds == 50 {
+					cancel()
+				}
+			})
+			if err != nil || rounds >= 50 {
+				t.Fatalf("after %d rounds: %v", rounds, err)
+			}
+			use, err := r.fs.KeyUse(t.Context())
+			must(t, err)
+			if use.Old() != 0 {
+				t.Errorf("afterwards: %+v", use)
+			}
+			must(t, r.fs.Fold(t.Context()))
+			r.audit()
+		})
+	}
+}
+
+// Keys that are rotated while Rewrap is at work: it ends, and all is under the epoch that it says.
+func TestRewrapBesideRotation(t *testing.T) {
+	r := newMemRig(t)
+	r.close()
+	r.opts.Limits.Renew = 100
+	r.open()
+	r.mkdir("d")
+	for i := range 500 {
+		r.write(fmt.Sprintf("d/f%d", i), pattern(50, byte(i)))
+	}
+	must(t, r.fs.Fold(t.Context()))
+	r.newEpoch()
+	calls := 0
+	res, err := r.fs.Rewrap(t.Context(), func(_, _ int64) {
+		if calls++; calls == 2 || calls == 4 {
+			r.newEpoch()
+		}
+	})
+	must(t, err)
+	use, err := r.fs.KeyUse(t.Context())
+	must(t, err)
+	if res.Epoch != 4 || use.Newest != 4 || use.Old() != 0 {
+		t.Errorf("rewrapped to epoch %d; in use: %+v", res.Epoch, use)
+	}
+	r.audit()
+}
+
+// What becomes damaged while Rewrap is at work, the top directory too, is an error of its own alone.
+func TestRewrapTopDamagedMeanwhile(t *testing.T) {
+	ctx := t.Context()
+	r := newRig(t)
+	r.close()
+	r.opts.Limits.Renew = 10
+	r.open()
+	for i := range 5 {
+		dir := fmt.Sprintf("d%d", i)
+		r.mkdir(dir)
+		for k := range 20 {
+			r.write(fmt.Sprintf("%s/f%d", dir, k), pattern(50, byte(i)))
+		}
+	}
+	must(t, r.fs.Fold(ctx))
+	r.newEpoch()
+	calls := 0
+	res, err := r.fs.Rewrap(ctx, func(_, _ int64) {
+		if calls++; calls == 2 {
+			ref := r.fs.root.Dirs[0]
+			n := blockcrypt.Name{Kind: blockcrypt.KindIndex, ID: ref.ID, Seq: ref.Head.Version.Birth, R: ref.Head.Version.R}
+			r.spoil(n.String())
+			r.forget()
+		}
+	})
+	must(t, err)
+	if res.Damaged == 0 {
+		t.Errorf("nothing is damaged: %+v", res)
+	}
+}
+
+// A damaged directory keeps nothing else from being sealed anew.
+func TestReencryptBesideDamage(t *testing.T) {
+	ctx := t.Context()
+	r := newRig(t)
+	want := map[string][]byte{}
+	for _, dir := range []string{"a", "b", "c"} {
+		r.mkdir(dir)
+		r.write(dir+"/file", pattern(40_000, 1))
+		want[dir+"/file"] = pattern(40_000, 1)
+	}
+	r.write("z", pattern(40_000, 1))
+	must(t, r.fs.Fold(ctx))
+	r.newEpoch()
+	r.spoil(r.objectsOf("b", "d"))
+	r.spoil(r.objectsOf("z", "h"))
+	r.forget()
+	res, err := r.fs.Reencrypt(ctx, "/", nil)
+	must(t, err)
+	if res.Files != 2 || res.Damaged != 2 {
+		t.Errorf("beside a damaged directory and a damaged file: %+v", res)
+	}
+	delete(want, "b/file")
+	r.holds(want, "afterwards")
+}
+
+// The fold with which an epoch begins is not numbered lower after a crash than root says.
+func TestEpochBeginsWhereRootSays(t *testing.T) {
+	ctx := t.Context()
+	r := newMemRig(t)
+	r.write("file", pattern(100, 1))
+	must(t, r.fs.Fold(ctx))
+	r.fs.mu.Lock()
+	r.fs.nextFold += 3 // as folds do that fail while extents are begun
+	r.fs.mu.Unlock()
+	r.newEpoch()
+	r.crash()
+	r.write("file", pattern(100, 2))
+	must(t, r.fs.Fold(ctx))
+	for _, e := range r.fs.root.Dirs[:1] {
+		last := r.fs.root.Epochs[len(r.fs.root.Epochs)-1]
+		if e.Head.Version.Birth < last.Fold {
+			t.Errorf("sealed in epoch %d by fold %d, which was to begin with fold %d", last.Epoch, e.Head.Version.Birth, last.Fold)
+		}
+	}
+	r.audit()
+}
