@@ -15,8 +15,11 @@ import (
 	"envfs/keystore"
 )
 
-// dial opens the TPM at a device or at a Unix socket. What waits at a socket ends with ctx; the kernel bounds what a device
-// takes.
+// grace is how long a TPM at a socket may still take to answer when its caller has given up.
+const grace = 5 * time.Second
+
+// dial opens the TPM at a device or at a Unix socket. What waits at a socket ends soon after ctx; the kernel bounds what a
+// device takes.
 func dial(ctx context.Context, device string) (transport.TPMCloser, error) {
 	st, err := os.Stat(device)
 	if err != nil {
@@ -28,7 +31,7 @@ func dial(ctx context.Context, device string) (transport.TPMCloser, error) {
 		if err != nil {
 			return nil, awayError{err}
 		}
-		stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+		stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now().Add(grace)) })
 		return transport.FromReadWriteCloser(&socket{conn, stop}), nil
 	case st.Mode()&os.ModeCharDevice != 0:
 		f, err := os.OpenFile(device, os.O_RDWR, 0)

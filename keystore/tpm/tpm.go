@@ -163,8 +163,9 @@ func (p *Provider) Describe(ctx context.Context, s keystore.SlotInfo) (keystore.
 	return d, nil
 }
 
-// ask returns what f does with a connection to the TPM, when it is this call's turn. It returns when ctx ends; f then goes on
-// beside it until the TPM has answered, nobody else has a turn before, and what f returns is discarded.
+// ask returns what f does with a connection to the TPM, when it is this call's turn. What has begun is not broken off when ctx ends: f
+// takes what it has loaded out of the TPM again, which has little room, and takes some milliseconds; what f returns is then
+// discarded.
 func ask[T any](ctx context.Context, p *Provider, f func(transport.TPM) (T, error), discard func(T)) (none T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -176,32 +177,18 @@ func ask[T any](ctx context.Context, p *Provider, f func(transport.TPM) (T, erro
 	case <-ctx.Done():
 		return none, ctx.Err()
 	}
+	defer func() { p.turn <- struct{}{} }()
 	t, err := dial(ctx, p.device)
 	if err != nil {
-		p.turn <- struct{}{}
 		return none, err
 	}
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result)
-	go func() {
-		v, err := f(t)
-		t.Close()
-		p.turn <- struct{}{}
-		select {
-		case done <- result{v, err}:
-		case <-ctx.Done():
-			discard(v)
-		}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
+	v, err := f(t)
+	t.Close() // it was only read and written
+	if ctx.Err() != nil {
+		discard(v)
 		return none, ctx.Err()
 	}
+	return v, err
 }
 
 var (
