@@ -46,7 +46,8 @@ func (a *app) initCommand() *cobra.Command {
 		Long: `Make a vault in STORE: a directory, which is created or must be empty, or s3://BUCKET/PREFIX?endpoint=https://HOST.
 
 A passphrase is asked for twice, and a recovery code is offered: 24 words that open the vault when the passphrase is
-lost. An init that was interrupted can be run again.`,
+lost. With --key, a KMS, an HSM, a TPM or a person's age identity opens the vault instead, or as well: docs/KEYS.md. An init that was
+interrupted can be run again.`,
 		Example: `  envfs init ~/vault
   envfs key generate ~/vault.key && envfs init ~/vault --keyfile ~/vault.key
   envfs init 's3://team/vault?endpoint=https://minio.example:9000'

@@ -20,10 +20,11 @@ func (a *app) keyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key",
 		Short: "Show and change what opens a vault",
-		Long: `Show and change the slots of a vault: passphrases, key files, recovery codes. Any one slot opens the vault.
+		Long: `Show and change the slots of a vault: passphrases, key files, recovery codes, keys of a KMS, an HSM, a TPM, a person. Any one slot
+opens the vault. docs/KEYS.md says which way is for whom.
 
 Changes take effect at once and rewrite no data. They work on a mounted vault, too. The flags --passfile, --passcmd,
---keyfile and --recovery give a key that opens the vault now; the flags that begin with --new give the new one.`,
+--keyfile, --key and --recovery give a key that opens the vault now; the flags that begin with --new give the new one.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

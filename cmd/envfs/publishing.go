@@ -27,8 +27,8 @@ func bucketFlags(f *pflag.FlagSet) *bucketLimits {
 	l := new(bucketLimits)
 	f.IntVar(&l.cache, "cache-size", cache.DefaultSize>>20, "how much of what was fetched from a bucket is kept here, in `MIB`")
 	f.IntVar(&l.state, "state-size", 0, "how much may wait here to be published to a bucket, in `MIB`; then writes wait (default 10240, or half of the free space)")
-	f.DurationVar(&l.wait, "wait", defaultWait, "`how long` reads and writes that need a bucket wait while it is away; then they fail")
-	f.StringVar(&l.durability, "durability", durableLocal, "`where` what was written is when fsync returns: local, on this machine's disk, or bucket")
+	f.DurationVar(&l.wait, "wait", defaultWait, "for `DURATION` reads and writes that need a bucket wait while it is away; then they fail")
+	f.StringVar(&l.durability, "durability", durableLocal, "`WHERE` what was written is when fsync returns: local, on this machine's disk, or bucket")
 	return l
 }
 
