@@ -13,12 +13,12 @@ import (
 )
 
 // foldFile writes the header of the regular file e in directory parent, if its content or its large extended
-// attributes have changed, and puts the reference into e. Attributes alone do not need it: the entry is authoritative.
+// attributes have changed or it is to be renewed, and puts the reference into e. Attributes alone do not need it: the entry is authoritative.
 func (fo *folding) foldFile(ctx context.Context, parent blockcrypt.ID, e *blockcrypt.Entry) error {
 	fd := fo.layer.files[e.ID]
 	apart := xattrSize(e.Xattrs) > blockcrypt.MaxInlineXattrs
 	if fd == nil && !apart {
-		return nil
+		return fo.renewKnown(ctx, e)
 	}
 	hd, err := fo.header(ctx, e.ID, e.Head)
 	if err != nil {
@@ -105,7 +105,7 @@ func (ff *fileFold) content(ctx context.Context) (*blockcrypt.Header, error) {
 			ff.inline = ff.old.inline
 		}
 		ff.extents = ff.e.Extents
-		return &next, nil
+		return &next, ff.renewPages(ctx, &next)
 	}
 	var delta *filemap.Delta
 	var err error
@@ -125,6 +125,18 @@ func (ff *fileFold) content(ctx context.Context) (*blockcrypt.Header, error) {
 	return next, ff.build(ctx, next, delta, changed)
 }
 
+// renewPages writes the pages of a map anew that stays as it is, if the fold renews.
+func (ff *fileFold) renewPages(ctx context.Context, next *blockcrypt.Header) error {
+	if ff.fo.renew == nil {
+		return nil
+	}
+	died, err := ff.fo.copyPages(ctx, ff.e.ID, next, ff.fo.store)
+	for _, ref := range died {
+		ff.fo.buryPage(blockcrypt.KindMapPage, ff.e.ID, ref)
+	}
+	return err
+}
+
 func (ff *fileFold) changed() (xs []blockcrypt.ExtentInfo) {
 	return slices.Clone(ff.fd.exts)
 }
@@ -135,7 +147,7 @@ func (ff *fileFold) build(ctx context.Context, next *blockcrypt.Header, delta *f
 	blocks := (ff.e.Attr.Size + blockcrypt.BlockSize - 1) / blockcrypt.BlockSize
 	slices.SortFunc(changed, func(a, b blockcrypt.ExtentInfo) int { return cmp.Compare(a.Number, b.Number) })
 	out, err := filemap.Build(ctx, filemap.FoldInput{
-		Header: ff.base, Delta: delta, Changed: changed, Blocks: blocks,
+		Header: ff.base, Delta: delta, Changed: changed, Blocks: blocks, Old: fo.renew.oldPages(),
 		NextExt: ff.number() + 1, // its own number is taken even if the fold made no extent
 		Load: func(ctx context.Context, key filemap.PageKey) (*filemap.Page, error) {
 			v, err := fo.object(ctx, mapMiss(ff.e.ID, key))

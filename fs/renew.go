@@ -34,9 +34,28 @@ func (n *renewal) touches(dir blockcrypt.ID) bool { return n != nil && n.dirs[di
 // old reports whether an object is to be written anew.
 func (n *renewal) old(v blockcrypt.Version) bool { return n != nil && v.Birth < n.since }
 
+// oldPages returns what tells which map pages are to be written anew; nil if none are.
+func (n *renewal) oldPages() func(blockcrypt.PageRef) bool {
+	if n == nil {
+		return nil
+	}
+	return func(ref blockcrypt.PageRef) bool { return n.old(ref.Ver) }
+}
+
 // wants reports whether a regular file is renewed.
 func (n *renewal) wants(e *blockcrypt.Entry) bool {
-	return n.harm[e.ID] == "" && (n.old(e.Head.Version) || n.files[e.ID])
+	return !e.Head.IsZero() && n.harm[e.ID] == "" && (n.old(e.Head.Version) || n.files[e.ID])
+}
+
+// renewKnown renews the file e of which the layer says nothing but attributes, so that one that somebody changes all the time
+// is not left out for ever.
+func (fo *folding) renewKnown(ctx context.Context, e *blockcrypt.Entry) error {
+	if fo.renew == nil || fo.renew.room <= 0 || !fo.renew.wants(e) {
+		return nil
+	}
+	fo.renew.room--
+	_, err := fo.renewFiles(ctx, []dirent{{entry: e}})
+	return err
 }
 
 // renewBelow renews what lies in the directory dir of which the layer, as changed has it, says nothing. It returns changed
@@ -55,7 +74,7 @@ func (fo *folding) renewBelow(ctx context.Context, dir blockcrypt.ID, base *bloc
 			}
 			item := dirent{blockcrypt.NameHash(&base.Salt, e.Name), e.Name, &e}
 			switch {
-			case e.Type == blockcrypt.TypeRegular && !e.Head.IsZero() && fo.renew.wants(&e):
+			case e.Type == blockcrypt.TypeRegular && fo.renew.wants(&e):
 				files = append(files, item)
 			case e.Type == blockcrypt.TypeDirectory && fo.renew.touches(e.ID):
 				up, err := fo.spare(e.ID, func() error { return fo.foldDir(ctx, &e) })
@@ -198,33 +217,43 @@ func (fo *folding) renewFile(ctx context.Context, e *blockcrypt.Entry) (r renewe
 		return r, err
 	}
 	next := *old
-	put := func(n blockcrypt.Name, data []byte) (blockcrypt.Hash, error) {
-		hash, b, err := fo.putObject(ctx, n.String(), data)
+	put := func(ctx context.Context, name string, data []byte) (blockcrypt.Hash, error) {
+		hash, b, err := fo.putObject(ctx, name, data)
 		r.born = append(r.born, b)
 		return hash, err
 	}
-	if !next.MapTop.IsZero() || !next.ExtTop.IsZero() {
-		r.pages, err = filemap.Copy(ctx, &next, func(ctx context.Context, key filemap.PageKey) ([]byte, error) {
-			return f.body(ctx, mapMiss(e.ID, key))
-		}, func(body []byte) (blockcrypt.PageRef, error) {
-			n, data, err := fo.seal(blockcrypt.Name{Kind: blockcrypt.KindMapPage, ID: e.ID}, body)
-			if err != nil {
-				return blockcrypt.PageRef{}, err
-			}
-			hash, err := put(n, data)
-			return blockcrypt.PageRef{Ver: blockcrypt.Version{Birth: fo.number, R: fo.r}, Extra: n.Extra, Hash: hash}, err
-		})
-		if err != nil {
-			return r, fmt.Errorf("renew %s: %w", label(e.ID), damaged(err))
-		}
+	if r.pages, err = fo.copyPages(ctx, e.ID, &next, put); err != nil {
+		return r, fmt.Errorf("renew %w", err)
 	}
 	n := blockcrypt.Name{Kind: blockcrypt.KindHeader, ID: e.ID, Seq: fo.number, R: fo.r}
 	if data, err = f.vault.SealHeader(f.rand, fo.kek, fo.epoch, n.String(), e.ID, keys, &next, inline); err != nil {
 		return r, fmt.Errorf("seal header of %s: %w", label(e.ID), err)
 	}
-	hash, err := put(n, data)
+	hash, err := put(ctx, n.String(), data)
 	r.ref = blockcrypt.Ref{Version: blockcrypt.Version{Birth: fo.number, R: fo.r}, Hash: hash}
 	return r, err
+}
+
+// copyPages writes the pages of a file's map anew, with put, and puts them in the place of the old ones in h. died are those.
+func (fo *folding) copyPages(ctx context.Context, id blockcrypt.ID, h *blockcrypt.Header,
+	put func(ctx context.Context, name string, data []byte) (blockcrypt.Hash, error)) (died []blockcrypt.PageRef, err error) {
+	if h.MapTop.IsZero() && h.ExtTop.IsZero() {
+		return nil, nil
+	}
+	died, err = filemap.Copy(ctx, h, func(ctx context.Context, key filemap.PageKey) ([]byte, error) {
+		return fo.f.body(ctx, mapMiss(id, key))
+	}, func(body []byte) (blockcrypt.PageRef, error) {
+		n, data, err := fo.seal(blockcrypt.Name{Kind: blockcrypt.KindMapPage, ID: id}, body)
+		if err != nil {
+			return blockcrypt.PageRef{}, err
+		}
+		hash, err := put(ctx, n.String(), data)
+		return blockcrypt.PageRef{Ver: blockcrypt.Version{Birth: fo.number, R: fo.r}, Extra: n.Extra, Hash: hash}, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", label(id), damaged(err))
+	}
+	return died, nil
 }
 
 // rewrap returns data keys wrapped under the fold's key epoch.

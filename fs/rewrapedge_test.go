@@ -132,7 +132,13 @@ func TestRewrapBesideOneHotFile(t *testing.T) {
 	for _, change := range []string{"attributes", "content"} {
 		t.Run(change, func(t *testing.T) {
 			r := newMemRig(t)
-			r.write("other", pattern(100, 1))
+			r.close()
+			r.opts.Limits.Renew = 2 // so that the first fold does not come to it
+			r.open()
+			r.mkdir("d")
+			for i := range 5 {
+				r.write(fmt.Sprint("d/", i), pattern(100, 1))
+			}
 			r.write("hot", nil)
 			for n := 0; n < 12<<20; n += 2 * blockcrypt.BlockSize {
 				for _, at := range []int{n, n + 48<<20} { // two leaves and a node

@@ -26,6 +26,9 @@ type FoldInput struct {
 	// NextExt is the number for the next extent; never less than what the header says.
 	NextExt uint32
 
+	// Old, if not nil, tells which pages are to be written anew although nothing in them changes.
+	Old func(ref blockcrypt.PageRef) bool
+
 	// Load returns a page of the map or the table so far, as [DecodePage] made it.
 	Load func(ctx context.Context, key PageKey) (*Page, error)
 
@@ -68,7 +71,7 @@ func (o *FoldOutput) Apply(h *blockcrypt.Header) {
 // Build folds a delta into the map of a file: it writes the leaf pages that change and the nodes above them, and counts
 // what each extent still holds. Pages that stay as they are keep their reference; they are loaded only where the delta
 // touches them or the end of the file cuts them, and a few more when a map has become so small that it may come back
-// into the header. The counts of live blocks are exact if they were. A map and a table that contradict each other give
+// into the header; with in.Old all nodes are. The counts of live blocks are exact if they were. A map and a table that contradict each other give
 // an error that wraps [blockcrypt.ErrDamaged].
 func Build(ctx context.Context, in FoldInput) (*FoldOutput, error) {
 	out, err := in.build(ctx)

@@ -186,6 +186,13 @@ func (f *file) fold(d *Delta) *FoldOutput {
 	t.Helper()
 	in := f.input(d)
 	before, _, table := f.reachable(f.header)
+	old := map[blockcrypt.PageRef]bool{} // pages that are to be written anew
+	if f.rng.IntN(3) == 0 {
+		for ref := range before {
+			old[ref] = f.rng.IntN(3) > 0
+		}
+		in.Old = func(ref blockcrypt.PageRef) bool { return old[ref] }
+	}
 	out, err := Build(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
@@ -209,6 +216,12 @@ func (f *file) fold(d *Delta) *FoldOutput {
 		if !after[ref] && !died[ref] {
 			t.Fatalf("page vanished: %v", ref)
 		}
+		if after[ref] && old[ref] {
+			t.Fatalf("page is as old as before: %v", ref)
+		}
+	}
+	if f.frozenSize <= Unpaged && !h.MapTop.IsZero() {
+		t.Fatalf("a file of %d blocks has a map in pages", f.frozenSize)
 	}
 	f.header, f.frozen, f.frozenModel = h, nil, nil
 	return out
@@ -413,5 +426,41 @@ func TestFoldAgainstModel(t *testing.T) {
 			}
 		}
 		t.Logf("spread %d: map, table in {header, pages} %v; %d loads, %d pages", spread, form, f.loads, f.emits)
+	}
+}
+
+// The map of a file of up to Unpaged blocks lies in its header, however large it once was, and however large the numbers in it are.
+func TestUnpaged(t *testing.T) {
+	rng := newRand(t)
+	paged := 0
+	for range 200 {
+		f := newFile(t, rng)
+		extents := map[uint32]*blockcrypt.ExtentInfo{}
+		for n := range uint32(20) {
+			x := &blockcrypt.ExtentInfo{Number: n<<27 + rng.Uint32N(1<<27), DEK: 1, Slots: 1 << 20}
+			binary.BigEndian.PutUint32(x.Generation[:], x.Number)
+			extents[x.Number] = x
+		}
+		f.next = 1<<32 - 1
+		numbers := slices.Collect(maps.Keys(extents))
+		for _, size := range []uint64{1 + rng.Uint64N(4*LeafBlocks), Unpaged} {
+			for b := range min(size, 2*Unpaged) {
+				f.set(blockcrypt.Run{Start: b, Count: 1, Kind: blockcrypt.RunExtent, Extent: numbers[rng.IntN(len(numbers))], Slot: rng.Uint32N(1 << 20)})
+			}
+			for range min(size, 500) {
+				f.set(blockcrypt.Run{Start: rng.Uint64N(size), Count: 1, Kind: blockcrypt.RunExtent, Extent: numbers[rng.IntN(len(numbers))], Slot: rng.Uint32N(1 << 20)})
+			}
+			f.size = max(f.size, size)
+			f.truncate(size)
+			f.extents = maps.Clone(extents) // also those that have died
+			f.freeze()
+			f.fold(f.frozen)
+			if !f.header.MapTop.IsZero() {
+				paged++
+			}
+		}
+	}
+	if paged == 0 {
+		t.Error("no map was ever in pages")
 	}
 }

@@ -168,7 +168,7 @@ func (e *extentEdit) keep(lines []blockcrypt.ExtentInfo) error {
 
 // foldExtents writes the extent table anew.
 func (in *FoldInput) foldExtents(ctx context.Context, base *Base, live map[uint32]int64, wiped bool, out *FoldOutput) error {
-	t := &tree{kind: ExtentPage, load: in.Load, emit: in.Emit}
+	t := &tree{kind: ExtentPage, old: in.Old, load: in.Load, emit: in.Emit}
 	old := root{base.extTop, base.extHeight}
 	paged := !old.ref.IsZero()
 	room := maxInHeader

@@ -174,7 +174,7 @@ func (in *FoldInput) foldMap(ctx context.Context, base *Base, out *FoldOutput) (
 	if err != nil {
 		return nil, false, err
 	}
-	t := &tree{kind: RunPage, load: in.Load, emit: in.Emit}
+	t := &tree{kind: RunPage, old: in.Old, load: in.Load, emit: in.Emit}
 	defer func() { out.Died = append(out.Died, t.died...) }()
 	old := root{base.top, base.height}
 	if !old.ref.IsZero() && add.whole {

@@ -112,6 +112,21 @@ func decodePage(key PageKey, body []byte) (*Page, error) {
 	return nil, fmt.Errorf("no such kind of page: %d", key.Kind)
 }
 
+// encode returns the body of p.
+func (p *Page) encode() ([]byte, error) {
+	switch {
+	case p.height > 0:
+		return blockcrypt.EncodeNodePage(p.height, p.first, p.children)
+	case p.kind == ExtentPage:
+		return blockcrypt.EncodeExtentPage(uint32(p.first), p.extents)
+	}
+	runs := make([]blockcrypt.Run, len(p.runs))
+	for i, l := range p.runs {
+		runs[i] = l.unpack(p.first)
+	}
+	return blockcrypt.EncodeRunPage(p.first, runs)
+}
+
 // is reports whether p is the page that key says it is.
 func (p *Page) is(key PageKey) bool {
 	return p.kind == key.Kind && p.height == key.Height && p.first == key.First

@@ -12,6 +12,7 @@ import (
 type tree struct {
 	kind PageKind
 	edit editor
+	old  func(blockcrypt.PageRef) bool // nil: no page is written anew unless it changes
 	load func(context.Context, PageKey) (*Page, error)
 	emit func(PageKind, []byte) (blockcrypt.PageRef, error)
 	died []blockcrypt.PageRef // pages of the old tree that the new one does not have
@@ -95,7 +96,9 @@ func (t *tree) rewrite(ctx context.Context, old root, reach, limit uint64) (root
 // of the given height: key's own or, at the left edge of a tree that grows, a larger one.
 func (t *tree) subtree(ctx context.Context, key PageKey, height uint8) (blockcrypt.PageRef, error) {
 	there := !key.Ref.IsZero()
-	if (!there || key.Height == height) && !t.edit.touches(key.First, key.First+t.kind.span(height), there) {
+	renew := t.old != nil && there
+	if (!there || key.Height == height) && !t.edit.touches(key.First, key.First+t.kind.span(height), there) &&
+		!(renew && (height > 0 || t.old(key.Ref))) {
 		return key.Ref, nil
 	}
 	var old *Page
@@ -117,7 +120,12 @@ func (t *tree) subtree(ctx context.Context, key PageKey, height uint8) (blockcry
 		return blockcrypt.PageRef{}, err
 	}
 	if same {
-		return key.Ref, nil
+		if !renew || !t.old(key.Ref) {
+			return key.Ref, nil
+		}
+		if body, err = old.encode(); err != nil {
+			return blockcrypt.PageRef{}, err
+		}
 	}
 	if old != nil {
 		t.died = append(t.died, key.Ref)
