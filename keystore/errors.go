@@ -35,6 +35,8 @@ var (
 	ErrTooManyEpochs = errors.New("too many key epochs in use")
 	// ErrChanged says that the key file is not the one any more that a change was asked for.
 	ErrChanged = errors.New("changed meanwhile")
+	// ErrUnproven says that no key at hand tells whether an older key file is what a holder of its root key wrote.
+	ErrUnproven = errors.New("nothing proves that it is genuine")
 	// ErrUnknownSlot says that the key file has no such slot.
 	ErrUnknownSlot = errors.New("no such slot")
 	// ErrUnknownEpoch says that the keyring has no such key epoch.

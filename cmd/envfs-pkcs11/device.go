@@ -201,7 +201,7 @@ func (d *device) login(s pkcs11.SessionHandle, t pkcs11.TokenInfo, pin []byte) e
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("log in to token %s: %w", t.Label, err)
+		return loginError(t.Label, err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -111,6 +112,20 @@ func TestSignRight(t *testing.T) {
 		set(true)
 		if r := d.answer(wire.Request{Op: op, Key: k, Message: []byte("m")}); r.Code != wire.OK {
 			t.Errorf("%s: %+v", op, r)
+		}
+	}
+}
+
+// Whatever a token says to a PIN, it may have counted it: only if the PIN cannot have reached it another try is free.
+func TestLoginErrors(t *testing.T) {
+	for code, want := range map[uint]wire.Code{
+		pkcs11.CKR_PIN_INCORRECT: wire.WrongPIN, pkcs11.CKR_GENERAL_ERROR: wire.WrongPIN, pkcs11.CKR_FUNCTION_FAILED: wire.WrongPIN,
+		pkcs11.CKR_DEVICE_ERROR: wire.WrongPIN, pkcs11.CKR_DATA_INVALID: wire.WrongPIN, pkcs11.CKR_VENDOR_DEFINED + 7: wire.WrongPIN,
+		pkcs11.CKR_SESSION_HANDLE_INVALID: wire.Away, pkcs11.CKR_TOKEN_NOT_PRESENT: wire.Away, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED: wire.Away,
+	} {
+		err := loginError("office", pkcs11.Error(code))
+		if got := codeOf(err); got != want || !strings.Contains(err.Error(), "office") {
+			t.Errorf("%v: %s", err, got)
 		}
 	}
 }

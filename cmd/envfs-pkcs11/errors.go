@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/miekg/pkcs11"
 
@@ -42,6 +43,20 @@ func codeOf(err error) wire.Code {
 		}
 	}
 	return wire.Away
+}
+
+// loginError returns the error of a login. Tokens have many words for a wrong PIN, so all that does not say that the PIN never
+// reached the token counts as a try.
+func loginError(token string, err error) error {
+	code, ok := errors.AsType[pkcs11.Error](err)
+	if ok {
+		switch uint(code) {
+		case pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_TOKEN_NOT_PRESENT,
+			pkcs11.CKR_SLOT_ID_INVALID, pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN:
+			return fmt.Errorf("log in to token %s: %w", token, err)
+		}
+	}
+	return errPIN(fmt.Sprintf("log in to token %s: %v", token, err))
 }
 
 // stale tells whether an error may come from a session or handle that counts no more.

@@ -88,6 +88,7 @@ var outcomes = [...]outcome{
 	{fs.ErrDamaged, codeDamage, ""},
 	{keystore.ErrDecayed, codeDamage, "envfs.json in the store is a copy of the newest key file"},
 	{keystore.ErrAltered, codeDamage, "somebody changed the key file: restore it from a backup"},
+	{keystore.ErrUnproven, codeError, "a backup of later may do; or open the vault with a key that opened it then, too"},
 	{keystore.ErrNoSlot, codeError, "`envfs info` lists what opens this vault"},
 	{keystore.ErrLastSlot, codeError, "add another slot first, or use `envfs key replace`"},
 	{keystore.ErrOpeningSlot, codeError, "--force removes it all the same; be sure that another one opens the vault"},

@@ -31,7 +31,8 @@ func (a *app) keyRestoreCommand() *cobra.Command {
 
 If the vault's own is lost or damaged, and FILE is a copy of it, that is all, and takes no key. If FILE is older than the vault's key file, its
 slots take the place of those that there are now: slots that were added since do not open the vault any more, slots that were removed
-since open it again, what was replaced is as it was. That takes a key that opens the vault now, and is asked for.`,
+since open it again, what was replaced is as it was. That takes a key that opens the vault now, and is asked for. A FILE that somebody
+else changed is refused; one that is older than all that the keys of now can prove is, too, unless the key given opens it as well.`,
 		Example: `  envfs key restore ~/vault /media/stick/vault.keys`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -147,6 +148,9 @@ func restoreSlots(ctx context.Context, now *keystore.Vault, k *control.KeyChange
 	}
 	auth := k.Auth.Clone()
 	opened, err := unlock(ctx, old, &auth)
+	if errors.Is(err, keystore.ErrAltered) {
+		return nil, err
+	}
 	if err != nil {
 		return now.RestoreSlots(rand.Reader, at, old, nil)
 	}

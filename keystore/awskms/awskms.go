@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -61,7 +63,31 @@ func New(ctx context.Context, name string) (*Provider, error) {
 		cfg.HTTPClient = awshttp.NewBuildableClient()
 	}
 	cfg.HTTPClient = bounded{cfg.HTTPClient}
-	return &Provider{client: kms.NewFromConfig(cfg), region: cfg.Region, key: name}, nil
+	p := &Provider{client: kms.NewFromConfig(cfg), region: cfg.Region, key: name}
+	if err := private(p.client.Options().BaseEndpoint); err != nil {
+		return nil, fmt.Errorf("awskms: %w", err)
+	}
+	return p, nil
+}
+
+// private refuses an endpoint to which keys would go in clear.
+func private(endpoint *string) error {
+	if endpoint == nil {
+		return nil // AWS's own
+	}
+	u, err := url.Parse(*endpoint)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http":
+		return errors.New("AWS_ENDPOINT_URL_KMS (or endpoint_url) is not https://HOST:PORT")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return fmt.Errorf("AWS_ENDPOINT_URL_KMS: http://%s would send keys in clear: use https", u.Host)
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Parse returns the name in a URI.
@@ -107,7 +133,7 @@ func (p *Provider) Wrap(ctx context.Context, s keystore.SlotInfo) ([]byte, keyst
 	}
 	if len(out.Plaintext) != blockcrypt.KeySize || len(out.CiphertextBlob) == 0 || aws.ToString(out.KeyId) == "" {
 		clear(out.Plaintext)
-		return nil, keystore.ProviderData{}, fmt.Errorf("awskms: key %s: the reply is not a data key", p.key)
+		return nil, keystore.ProviderData{}, fmt.Errorf("awskms: key %s: %w", p.key, errReply)
 	}
 	return out.Plaintext, keystore.ProviderData{Key: *out.KeyId, Wrapped: out.CiphertextBlob}, nil
 }
@@ -139,6 +165,9 @@ func (p *Provider) Rewrap(ctx context.Context, s keystore.SlotInfo) ([]byte, err
 	if err != nil {
 		return nil, p.failed(ctx, s.Provider.Key, err)
 	}
+	if len(out.CiphertextBlob) == 0 {
+		return nil, fmt.Errorf("awskms: key %s: %w", s.Provider.Key, errReply)
+	}
 	return out.CiphertextBlob, nil
 }
 
@@ -152,6 +181,9 @@ func (p *Provider) Describe(ctx context.Context, s keystore.SlotInfo) (keystore.
 	out, err := p.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &s.Provider.Key})
 	if err != nil {
 		return keystore.Description{}, p.failed(ctx, s.Provider.Key, err)
+	}
+	if out.KeyMetadata == nil || out.KeyMetadata.KeyState == "" {
+		return keystore.Description{}, fmt.Errorf("awskms: key %s: %w", s.Provider.Key, errReply)
 	}
 	d := keystore.Description{Name: s.Provider.Key, State: "enabled", Place: "AWS KMS in " + p.region}
 	if endpoint := p.client.Options().BaseEndpoint; endpoint != nil {

@@ -14,6 +14,8 @@ import (
 	"envfs/keystore"
 )
 
+var errReply = errors.New("the reply is not one of KMS")
+
 // failed sorts an error of a call.
 func (p *Provider) failed(ctx context.Context, key string, err error) error {
 	api, isAPI := errors.AsType[smithy.APIError](err)
@@ -26,7 +28,7 @@ func (p *Provider) failed(ctx context.Context, key string, err error) error {
 	case errors.Is(context.Cause(ctx), context.Canceled):
 		return fmt.Errorf("awskms: key %s: %w", key, context.Canceled)
 	case isReply:
-		return fmt.Errorf("awskms: key %s: the reply is not one of KMS: %w", key, deserialization)
+		return fmt.Errorf("awskms: key %s: %w: %w", key, errReply, deserialization)
 	}
 	if unsent, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok { // the rest tells how often it was tried
 		err = unsent.Err

@@ -36,8 +36,9 @@ func (a *auth) configure(getenv func(string) string) error {
 	if a.given != "" || a.role != "" {
 		return a.check()
 	}
-	text, err := os.ReadFile(filepath.Join(getenv("HOME"), ".vault-token"))
-	if errors.Is(err, os.ErrNotExist) {
+	home := getenv("HOME")
+	text, err := os.ReadFile(filepath.Join(home, ".vault-token"))
+	if home == "" || errors.Is(err, os.ErrNotExist) {
 		return errors.New("nobody is named who asks: set VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID, or log in by `vault login`")
 	}
 	if err != nil {

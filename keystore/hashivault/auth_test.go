@@ -375,3 +375,36 @@ func TestConfiguration(t *testing.T) {
 		}
 	}
 }
+
+// Without a home directory no token is looked for in whatever directory this is.
+func TestNoHome(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile(".vault-token", []byte("stranger\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"VAULT_ADDR": "https://127.0.0.1:1"}
+	if _, err := New(photos, func(name string) string { return env[name] }); err == nil || !strings.Contains(err.Error(), "VAULT_TOKEN") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Nonsense in the environment is an error, not a crash.
+func TestOddEnvironments(t *testing.T) {
+	s := keystore.SlotInfo{Kind: Kind, Provider: keystore.ProviderData{Key: "transit/photos", Wrapped: []byte("vault:v1:AAAA")}}
+	for _, change := range []string{"ADDR=::", "ADDR=//x", "ADDR=https://", "ADDR=https://a b", "ADDR=https://u:secret@h", "ADDR=unix:///x", "NAMESPACE=a\nb", "NAMESPACE=\x00", "TOKEN=secret\n",
+		"TOKEN=secret ", "CACERT=/nowhere", "CACERT=/dev/null", "CAPATH=[", "CAPATH=/nowhere", "APPROLE_PATH=..", "APPROLE_PATH=a?b"} {
+		name, value, _ := strings.Cut(change, "=")
+		env := map[string]string{"VAULT_ADDR": "https://127.0.0.1:1", "VAULT_TOKEN": "secret"}
+		env["VAULT_"+name] = value
+		p, err := New("", func(name string) string { return env[name] })
+		if err == nil {
+			_, err = p.Secret(t.Context(), s)
+		}
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", change, err)
+		}
+		if name == "NAMESPACE" && errors.Is(err, keystore.ErrAway) {
+			t.Errorf("%q: waiting would not mend it: %v", change, err)
+		}
+	}
+}

@@ -54,6 +54,10 @@ func newClient(getenv func(string) string) (*client, error) {
 	if address.Scheme == "http" && !loopback(address.Hostname()) {
 		return nil, fmt.Errorf("VAULT_ADDR: http://%s would send keys in clear: use https", address.Host)
 	}
+	namespace := variable(getenv, "NAMESPACE")
+	if namespace != "" && !headerSafe(namespace) {
+		return nil, errors.New("VAULT_NAMESPACE has characters that no namespace has")
+	}
 	roots, err := authorities(variable(getenv, "CACERT"), variable(getenv, "CAPATH"))
 	if err != nil {
 		return nil, err
@@ -63,7 +67,7 @@ func newClient(getenv func(string) string) (*client, error) {
 	c := &client{
 		http:      &http.Client{Transport: transport, CheckRedirect: toActive},
 		address:   address,
-		namespace: variable(getenv, "NAMESPACE"),
+		namespace: namespace,
 	}
 	if err := c.auth.configure(getenv); err != nil {
 		return nil, err

@@ -26,9 +26,17 @@ const (
 func Parse(uri string) (wire.Key, error) {
 	k, err := parse(uri)
 	if err != nil {
-		return wire.Key{}, fmt.Errorf("key %q: %w", uri, err)
+		return wire.Key{}, fmt.Errorf("key %q: %w", withoutPIN(uri), err)
 	}
 	return k, nil
+}
+
+// withoutPIN returns what may be shown of a URI: errors go to logs.
+func withoutPIN(uri string) string {
+	if at := strings.Index(strings.ToLower(uri), "pin-"); at >= 0 {
+		return uri[:at] + "pin-..."
+	}
+	return uri
 }
 
 func parse(uri string) (k wire.Key, err error) {

@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,19 @@ func TestParse(t *testing.T) {
 	} {
 		if k, err := Parse(uri); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %+v, %v", uri, k, err)
+		}
+	}
+}
+
+// A PIN in a URI is refused, and not told to the log that the error goes to.
+func TestParseTellsNoPIN(t *testing.T) {
+	for _, uri := range []string{
+		"pkcs11:token=a;object=c?pin-value=secret", "pkcs11:pin-value=secret;token=a;object=c", "pkcs11:token=a;object=c;pin-value=secret",
+		"pkcs11:token=a;object=c?module-path=/x&pin-value=secret", "pkcs11:token=%zz;pin-value=secret", "pkcs11:token=a;object=c?PIN-VALUE=secret",
+		"pkcs11:token=a;object=c?pin-source=|secret", "pkcs11:token=a;object=c&pin-value=secret",
+	} {
+		if _, err := Parse(uri); strings.Contains(fmt.Sprint(err), "secret") && err != nil {
+			t.Errorf("%v", err)
 		}
 	}
 }

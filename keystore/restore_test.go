@@ -1,0 +1,66 @@
+package keystore
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"envfs/blockcrypt"
+)
+
+// withStrangersKey returns a key file whose second slot comes with a public key of somebody else's, and hashes that fit.
+func withStrangersKey(t *testing.T, f *File) *File {
+	t.Helper()
+	var doc document
+	if err := json.Unmarshal(f.body, &doc); err != nil {
+		t.Fatal(err)
+	}
+	seed := make([]byte, blockcrypt.KeySize)
+	rand.Read(seed)
+	key, err := kem().NewPrivateKey(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc.Slots[1].PublicKey = key.PublicKey().Bytes()
+	body, err := doc.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := Parse(rehash(f, body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return forged
+}
+
+// A backup lies where others can write. What they make of it must not have the new root key sealed to them.
+func TestRestoreForged(t *testing.T) {
+	one, two := keyFile(t, 1), keyFile(t, 2)
+	v := create1(t, one, two)
+	old := v.File()
+	v = held(t)(opens(t, v, one).Rotate(rand.Reader, testTime))
+	if _, err := v.RestoreSlots(rand.Reader, testTime, withStrangersKey(t, old), nil); !errors.Is(err, ErrAltered) {
+		t.Fatalf("a forged backup is restored: %v", err)
+	}
+	next := held(t)(v.RestoreSlots(rand.Reader, testTime, old, nil))
+	opens(t, next, one)
+	opens(t, next, two)
+}
+
+// A backup whose root key nobody has any more proves nothing, unless a key that opens it is given.
+func TestRestoreUnproven(t *testing.T) {
+	one, two := keyFile(t, 1), keyFile(t, 2)
+	v := create1(t, one, two)
+	old := held(t)(v.Rotate(rand.Reader, testTime))
+	v = old
+	for _, s := range []NewSlot{one, two, one, two} { // each lets go of the root key that it knew
+		v = held(t)(opens(t, v, s).Rotate(rand.Reader, testTime))
+	}
+	if next, err := v.RestoreSlots(rand.Reader, testTime, old.File(), nil); err == nil || !errors.Is(err, ErrUnproven) {
+		t.Fatalf("restored: %v, %v", next, err)
+	}
+	next := held(t)(v.RestoreSlots(rand.Reader, testTime, old.File(), opens(t, old, two)))
+	opens(t, next, one)
+	opens(t, next, two)
+}
