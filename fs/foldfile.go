@@ -63,6 +63,7 @@ func (fo *folding) foldFile(ctx context.Context, parent blockcrypt.ID, e *blockc
 	fo.buryHead(blockcrypt.KindHeader, e.ID, e.Head)
 	e.Head = blockcrypt.Ref{Version: blockcrypt.Version{Birth: fo.number, R: fo.r}, Hash: hash}
 	e.Extents = ff.extents
+	fo.renew.isNew(e.ID)
 	fo.setHead(e.ID, head{ref: e.Head, extents: e.Extents})
 	if len(ff.sparse) > 0 {
 		fo.sparse = append(fo.sparse, foundSparse{id: e.ID, parent: parent, entry: e, extents: ff.sparse})

@@ -47,6 +47,13 @@ func (n *renewal) wants(e *blockcrypt.Entry) bool {
 	return !e.Head.IsZero() && n.harm[e.ID] == "" && (n.old(e.Head.Version) || n.files[e.ID])
 }
 
+// isNew notes that a file is not to be renewed any more.
+func (n *renewal) isNew(id blockcrypt.ID) {
+	if n != nil {
+		delete(n.files, id)
+	}
+}
+
 // renewKnown renews the file e of which the layer says nothing but attributes, so that one that somebody changes all the time
 // is not left out for ever.
 func (fo *folding) renewKnown(ctx context.Context, e *blockcrypt.Entry) error {
@@ -190,6 +197,7 @@ func (fo *folding) renewFiles(ctx context.Context, files []dirent) ([]dirent, er
 			fo.buryPage(blockcrypt.KindMapPage, e.ID, ref)
 		}
 		e.Head = r.ref
+		fo.renew.isNew(e.ID)
 		fo.setHead(e.ID, head{ref: e.Head, extents: e.Extents})
 		out = append(out, item)
 	}

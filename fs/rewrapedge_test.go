@@ -67,6 +67,12 @@ func (r *rig) pages(path string) (refs []blockcrypt.PageRef) {
 		e, err = r.fs.entry(ino)
 		return err
 	}))
+	return r.pagesOf(e)
+}
+
+func (r *rig) pagesOf(e *blockcrypt.Entry) (refs []blockcrypt.PageRef) {
+	r.t.Helper()
+	ctx := r.t.Context()
 	hd, err := r.fs.loadedHeader(ctx, e)
 	must(r.t, err)
 	must(r.t, filemap.Pages(ctx, hd.head, func(ctx context.Context, key filemap.PageKey) (*filemap.Page, error) {
@@ -288,6 +294,38 @@ func TestEpochBeginsWhereRootSays(t *testing.T) {
 		if e.Head.Version.Birth < last.Fold {
 			t.Errorf("sealed in epoch %d by fold %d, which was to begin with fold %d", last.Epoch, e.Head.Version.Birth, last.Fold)
 		}
+	}
+	r.audit()
+}
+
+// Files of which only pages are old, as many as one fold renews: each is renewed once.
+func TestRewrapOldPagesOnly(t *testing.T) {
+	r := newMemRig(t)
+	r.close()
+	r.opts.Limits.Renew = 1
+	r.open()
+	r.write("file", nil)
+	for n := 0; n < 12<<20; n += 2 * blockcrypt.BlockSize {
+		for _, at := range []int{n, n + 48<<20} {
+			r.writeAt("file", pattern(blockcrypt.BlockSize, byte(n>>13)), int64(at))
+		}
+	}
+	must(t, r.fs.Fold(t.Context()))
+	r.newEpoch()
+	r.writeAt("file", []byte("x"), 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	rounds := 0
+	_, err := r.fs.Rewrap(ctx, func(_, _ int64) {
+		if rounds++; rounds == 50 {
+			cancel()
+		}
+	})
+	must(t, err)
+	use, err := r.fs.KeyUse(t.Context())
+	must(t, err)
+	if use.Old() != 0 {
+		t.Errorf("afterwards: %+v", use)
 	}
 	r.audit()
 }
