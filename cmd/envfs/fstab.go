@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // mountHelper is the name under which mount(8) runs this program for lines of fstab whose type is envfs.
@@ -39,14 +40,18 @@ programs is left to the mount: it allows no devices and no set-user-ID programs.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(c *cobra.Command, args []string) error {
-			words, err := mountWords(args[0], args[1], options)
+			root := a.command()
+			mount, _, err := root.Find([]string{"mount"})
+			if err != nil {
+				return err
+			}
+			words, err := mountWords(mount.Flags(), args[0], args[1], options)
 			if err != nil {
 				return usageError(c, err)
 			}
 			if fake {
 				return nil
 			}
-			root := a.command()
 			root.SetArgs(words)
 			return root.ExecuteContext(c.Context())
 		},
@@ -70,12 +75,12 @@ programs is left to the mount: it allows no devices and no set-user-ID programs.
 var ordinaryOptions = [...]string{"rw", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "defaults",
 	"dev", "nodev", "suid", "nosuid", "exec", "atime", "noatime", "relatime", "norelatime", "async"}
 
-// mountWords returns the words of the command line that mounts as options say.
-func mountWords(store, point string, options []string) ([]string, error) {
+// mountWords returns the words of the command line that mounts as options say; flags are those of mount.
+func mountWords(flags *pflag.FlagSet, store, point string, options []string) ([]string, error) {
 	words := []string{"mount"}
 	for _, list := range options {
 		for option := range strings.SplitSeq(list, ",") {
-			flag, err := mountFlag(option)
+			flag, err := mountFlag(flags, option)
 			if err != nil {
 				return nil, err
 			}
@@ -93,8 +98,9 @@ func mountWords(store, point string, options []string) ([]string, error) {
 // fstabEscapes are fstab's ways to write what would end a field or an option.
 var fstabEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\054`, ",", `\134`, `\`)
 
-// mountFlag returns the flag that an option stands for; empty if it stands for none.
-func mountFlag(option string) (string, error) {
+// mountFlag returns the flag that an option stands for; empty if it stands for none. It refuses one that would take the next word of
+// the command line for its value.
+func mountFlag(flags *pflag.FlagSet, option string) (string, error) {
 	for _, o := range ordinaryOptions {
 		if option == o {
 			return "", nil
@@ -109,6 +115,14 @@ func mountFlag(option string) (string, error) {
 		return "", fmt.Errorf("option %s: root's mounts let others in anyway, and go on in the background", option)
 	case strings.HasPrefix(option, "-"):
 		return "", fmt.Errorf("option %s: it begins with a hyphen", option)
+	}
+	name, value, _ := strings.Cut(option, "=")
+	f := flags.Lookup(name)
+	switch {
+	case name == "help":
+		return "", fmt.Errorf("option %s: it mounts nothing", name)
+	case f != nil && f.NoOptDefVal == "" && value == "":
+		return "", fmt.Errorf("option %s: it has no value", name)
 	}
 	return "--" + fstabEscapes.Replace(option), nil
 }

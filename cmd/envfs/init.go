@@ -90,10 +90,13 @@ func (a *app) init(ctx context.Context, arg string, o *initFlags) error {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
 	slots, err := firstSlots(o, &b, kdf, wrappers)
-	if err != nil {
-		return fmt.Errorf("init %s: %w", arg, err)
+	if err == nil {
+		err = create(ctx, path, slots, a.at)
 	}
-	if err := create(ctx, path, slots, a.at); err != nil {
+	if err != nil {
+		if o.recoveryOut != "" && vacant(context.WithoutCancel(ctx), path) == nil { // its code opens nothing
+			err = errors.Join(err, os.Remove(o.recoveryOut))
+		}
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
 	a.say("The vault is made. Next, mount it on an empty directory:\n  envfs mount %s MOUNTPOINT", shellQuote(arg))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -29,7 +30,7 @@ func (a *app) keyAddCommand() *cobra.Command {
 				return k, o.read(c.Context(), a, args[0], kf, k)
 			})
 			if err != nil {
-				return fmt.Errorf("key add: %w", err)
+				return fmt.Errorf("key add: %w", errors.Join(err, o.undo(c.Context(), args[0])))
 			}
 			return nil
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ key epoch change, as when a slot is removed.`,
 				return k, o.read(c.Context(), a, args[0], kf, k)
 			})
 			if err != nil {
-				return fmt.Errorf("key replace: %w", err)
+				return fmt.Errorf("key replace: %w", errors.Join(err, o.undo(c.Context(), args[0])))
 			}
 			return nil
 		},

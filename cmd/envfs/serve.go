@@ -58,6 +58,9 @@ func serve(ctx context.Context, req *mountRequest, log *slog.Logger, rep reporte
 	if s.vault, err = open(ctx, req.Store, &req.Secrets, req.openOptions, opening, s.progress); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
+	if err := s.vault.renewSlot(ctx); err != nil {
+		log.Warn("the slot that opened the vault still names an older root key", "cause", err)
+	}
 	if err := s.mount(); err != nil {
 		return errors.Join(err, s.vault.Close(s.closing))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,6 +55,8 @@ type newKeyFlags struct {
 	recoveryOut string
 	label       string
 	kdf         kdfFlags
+
+	written uint64 // generation of the key file for which a recovery code was written; 0: none was
 }
 
 func (o *newKeyFlags) declare(c *cobra.Command, opening *secret.Source) {
@@ -78,6 +81,9 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore
 	switch {
 	case o.recovery || o.recoveryOut != "":
 		k.New.Recovery, err = a.newRecovery(ctx, o.recoveryOut)
+		if err == nil && o.recoveryOut != "" {
+			o.written = kf.Generation()
+		}
 	case len(o.source.Keys) > 1:
 		return fmt.Errorf("%w: one new key at a time", errUsage)
 	case len(o.source.Keys) == 1:
@@ -95,4 +101,21 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore
 		}
 	}
 	return err
+}
+
+// undo takes back what read has left, after a change that has failed: a file with a recovery code that opens nothing. If it cannot
+// be told whether the change was made the file stays.
+func (o *newKeyFlags) undo(ctx context.Context, arg string) error {
+	if o.written == 0 {
+		return nil
+	}
+	path, err := vaultPath(arg)
+	if err != nil {
+		return err
+	}
+	kf, _, err := peek(context.WithoutCancel(ctx), path, "")
+	if err != nil || kf.Generation() != o.written || isBucket(path) {
+		return fmt.Errorf("whether %s opens the vault is not known: `envfs key test --recovery` tells", printable(o.recoveryOut))
+	}
+	return os.Remove(o.recoveryOut)
 }

@@ -1,5 +1,5 @@
-// Package seal protects the root secret of a KMS while it rests: under a passphrase, or under a key in a file. Each kind
-// makes a record of the secret that tells nothing without what opens it; the record lies beside what the secret protects.
+// Package seal protects the root secret of a KMS while it rests: under a passphrase, under a key in a file, or under a master key
+// that somebody else holds: a TPM, an HSM, another KMS. Each kind makes a record of the secret that tells nothing without what opens it; the record lies beside what the secret protects.
 package seal
 
 import (
@@ -41,17 +41,21 @@ func NewKeyFile(key []byte) (*KeyFile, error) {
 func (k *KeyFile) Kind() string { return KindKeyFile }
 
 // Seal returns a record of the secret.
-func (k *KeyFile) Seal(_ context.Context, secret []byte) ([]byte, error) {
+func (k *KeyFile) Seal(_ context.Context, _ [16]byte, secret []byte) ([]byte, error) {
 	return envelope.Seal(nil, k.key, useKeyFile, secret, nil)
 }
 
 // Unseal returns the secret, which the caller wipes, or [ErrWrong].
-func (k *KeyFile) Unseal(_ context.Context, record []byte) ([]byte, error) {
+func (k *KeyFile) Unseal(_ context.Context, _ [16]byte, record []byte) ([]byte, error) {
 	return open(k.key, useKeyFile, record)
 }
 
 func open(key []byte, use string, record []byte) ([]byte, error) {
-	secret, err := envelope.Open(key, use, record, nil)
+	return openWith(key, use, record, nil)
+}
+
+func openWith(key []byte, use string, record, aad []byte) ([]byte, error) {
+	secret, err := envelope.Open(key, use, record, aad)
 	if errors.Is(err, envelope.ErrOpen) {
 		return nil, ErrWrong
 	}
@@ -94,7 +98,7 @@ type passphraseRecord struct {
 }
 
 // Seal returns a record of the secret.
-func (p *Passphrase) Seal(ctx context.Context, secret []byte) ([]byte, error) {
+func (p *Passphrase) Seal(ctx context.Context, _ [16]byte, secret []byte) ([]byte, error) {
 	r := passphraseRecord{Cost: p.cost, Salt: make([]byte, 32)}
 	rand.Read(r.Salt)
 	key, err := p.derive(ctx, &r)
@@ -109,7 +113,7 @@ func (p *Passphrase) Seal(ctx context.Context, secret []byte) ([]byte, error) {
 }
 
 // Unseal returns the secret, which the caller wipes, or [ErrWrong].
-func (p *Passphrase) Unseal(ctx context.Context, record []byte) ([]byte, error) {
+func (p *Passphrase) Unseal(ctx context.Context, _ [16]byte, record []byte) ([]byte, error) {
 	var r passphraseRecord
 	if err := json.Unmarshal(record, &r); err != nil {
 		return nil, fmt.Errorf("read seal: %w", err)

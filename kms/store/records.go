@@ -69,7 +69,7 @@ func (s *Store) Each(table string, f func(name string, value []byte) error) erro
 
 // aad binds a record to its place: the store's id, the table, the name.
 func (s *Store) aad(table, name string) []byte {
-	aad := append([]byte(nil), s.id...)
+	aad := append([]byte(nil), s.id[:]...)
 	aad = append(binary.BigEndian.AppendUint32(aad, uint32(len(table))), table...)
 	return append(aad, name...)
 }

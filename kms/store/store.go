@@ -35,11 +35,12 @@ var (
 	ErrSeal = errors.New("sealed by another kind of secret")
 )
 
-// Sealer makes a record of a secret, and the secret of the record. Kind names how, and what is needed for it.
+// Sealer makes a record of a secret, and the secret of the record. Kind names how, and what is needed for it; id is the store's, random
+// and no secret, to which a record may be bound.
 type Sealer interface {
 	Kind() string
-	Seal(ctx context.Context, secret []byte) (record []byte, err error)
-	Unseal(ctx context.Context, record []byte) (secret []byte, err error)
+	Seal(ctx context.Context, id [16]byte, secret []byte) (record []byte, err error)
+	Unseal(ctx context.Context, id [16]byte, record []byte) (secret []byte, err error)
 }
 
 const (
@@ -62,7 +63,7 @@ type sealed struct {
 // Store is an open store. It is safe for concurrent use; [Store.Close] must wait until nobody uses it.
 type Store struct {
 	db    *bolt.DB
-	id    []byte // random, in the AAD of every record
+	id    [16]byte // random, in the AAD of every record
 	arena *arena.Arena
 	root  *arena.Key
 }
@@ -72,11 +73,11 @@ func Create(ctx context.Context, path string, s Sealer, fill func(tx *Tx) error)
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("create %s: %w", path, os.ErrExist)
 	}
-	root, id := make([]byte, envelope.SecretSize), make([]byte, 16)
+	root, st := make([]byte, envelope.SecretSize), new(Store)
 	defer clear(root)
 	rand.Read(root)
-	rand.Read(id)
-	record, err := s.Seal(ctx, root)
+	rand.Read(st.id[:])
+	record, err := s.Seal(ctx, st.id, root)
 	if err != nil {
 		return fmt.Errorf("create %s: seal: %w", path, err)
 	}
@@ -88,7 +89,6 @@ func Create(ctx context.Context, path string, s Sealer, fill func(tx *Tx) error)
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
-	st := &Store{id: id}
 	if st.db, err = openFile(temporary); err != nil {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
@@ -99,7 +99,7 @@ func Create(ctx context.Context, path string, s Sealer, fill func(tx *Tx) error)
 			if err != nil {
 				return err
 			}
-			return errors.Join(b.Put([]byte(formatName), []byte(format)), b.Put([]byte(idName), id), b.Put([]byte(sealName), meta), fill(&Tx{st, tx}))
+			return errors.Join(b.Put([]byte(formatName), []byte(format)), b.Put([]byte(idName), st.id[:]), b.Put([]byte(sealName), meta), fill(&Tx{st, tx}))
 		})
 	}
 	if err = errors.Join(err, st.Close()); err != nil {
@@ -154,7 +154,11 @@ func (s *Store) unseal(ctx context.Context, sealer Sealer) error {
 		if b == nil || string(b.Get([]byte(formatName))) != format {
 			return errors.New("not a KMS of this version")
 		}
-		s.id = append(s.id, b.Get([]byte(idName))...)
+		id := b.Get([]byte(idName))
+		if len(id) != len(s.id) {
+			return fmt.Errorf("id of %d bytes: %w", len(id), ErrDamaged)
+		}
+		copy(s.id[:], id)
 		return json.Unmarshal(b.Get([]byte(sealName)), &how)
 	})
 	if err != nil {
@@ -163,7 +167,7 @@ func (s *Store) unseal(ctx context.Context, sealer Sealer) error {
 	if how.Kind != sealer.Kind() {
 		return fmt.Errorf("%w: %s", ErrSeal, how.Kind)
 	}
-	root, err := sealer.Unseal(ctx, how.Record)
+	root, err := sealer.Unseal(ctx, s.id, how.Record)
 	if err != nil {
 		return fmt.Errorf("unseal: %w", err)
 	}
@@ -212,7 +216,7 @@ func Kind(path string) (string, error) {
 
 // Reseal has the root secret rest under another secret from now on. Records are not touched.
 func (s *Store) Reseal(ctx context.Context, sealer Sealer) error {
-	record, err := sealer.Seal(ctx, s.root.Bytes())
+	record, err := sealer.Seal(ctx, s.id, s.root.Bytes())
 	if err != nil {
 		return fmt.Errorf("reseal: %w", err)
 	}
