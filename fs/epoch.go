@@ -72,6 +72,16 @@ func (u *KeyUse) Old() (n int64) {
 // KeyUse looks through the whole tree, as root names it now, and counts. It reads indexes, and headers of large files; it
 // works beside all other use of the vault.
 func (f *FS) KeyUse(ctx context.Context) (KeyUse, error) {
+	work, done, err := f.works.begin(ctx)
+	if err != nil {
+		return KeyUse{}, fmt.Errorf("look through key epochs: %w", err)
+	}
+	defer done()
+	use, err := f.keyUse(work)
+	return use, because(work, err)
+}
+
+func (f *FS) keyUse(ctx context.Context) (KeyUse, error) {
 	f.mu.Lock()
 	starts, terms := f.root.Epochs, f.root.Terms
 	f.mu.Unlock()

@@ -204,6 +204,7 @@ type FS struct {
 
 	wakePublish chan struct{}
 
+	works     works
 	closeOnce sync.Once
 }
 

@@ -22,12 +22,10 @@ type ReencryptResult struct {
 // was done when it was broken off is not done again. progress, which may be nil, is told of bytes.
 func (f *FS) Reencrypt(ctx context.Context, path string, progress func(done int64)) (ReencryptResult, error) {
 	r := &reencrypter{f: f, progress: progress}
-	err := f.writable()
+	work, done, err := f.works.begin(ctx)
 	if err == nil {
-		err = r.at(ctx, path)
-	}
-	if err == nil {
-		err = f.Fold(ctx)
+		defer done()
+		err = because(work, r.run(work, path))
 	}
 	if err != nil {
 		err = fmt.Errorf("reencrypt: %w", err)
@@ -39,6 +37,16 @@ type reencrypter struct {
 	f        *FS
 	res      ReencryptResult
 	progress func(done int64)
+}
+
+func (r *reencrypter) run(ctx context.Context, path string) error {
+	if err := r.f.writable(); err != nil {
+		return err
+	}
+	if err := r.at(ctx, path); err != nil {
+		return err
+	}
+	return r.f.Fold(ctx)
 }
 
 func (r *reencrypter) at(ctx context.Context, path string) error {

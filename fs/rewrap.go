@@ -20,7 +20,11 @@ type RewrapResult struct {
 // next. progress, which may be nil, is told of files.
 func (f *FS) Rewrap(ctx context.Context, progress func(done, total int64)) (RewrapResult, error) {
 	r := &rewrapper{f: f, progress: progress}
-	err := r.run(ctx)
+	work, done, err := f.works.begin(ctx)
+	if err == nil {
+		defer done()
+		err = because(work, r.run(work))
+	}
 	if err != nil {
 		err = fmt.Errorf("rewrap: %w", err)
 	}
@@ -52,7 +56,7 @@ func (r *rewrapper) run(ctx context.Context) error {
 	if err := f.Fold(ctx); err != nil { // what waits is folded under the newest epoch anyway
 		return err
 	}
-	use, err := f.KeyUse(ctx)
+	use, err := f.keyUse(ctx)
 	if err != nil {
 		return err
 	}

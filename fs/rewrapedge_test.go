@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -328,4 +329,57 @@ func TestRewrapOldPagesOnly(t *testing.T) {
 		t.Errorf("afterwards: %+v", use)
 	}
 	r.audit()
+}
+
+// Whoever unmounts while Rewrap is at work ends it: nothing touches the keys or the store once Close has returned.
+func TestCloseWhileRewrapping(t *testing.T) {
+	r := newMemRig(t)
+	r.close()
+	r.opts.Limits.Renew = 5
+	r.open()
+	want := map[string][]byte{}
+	for i := range 200 {
+		want[fmt.Sprint("f", i)] = pattern(50, byte(i))
+		r.write(fmt.Sprint("f", i), pattern(50, byte(i)))
+	}
+	for round := range 8 {
+		r.newEpoch()
+		var ended sync.WaitGroup
+		begun := make(chan struct{})
+		begin := sync.OnceFunc(func() { close(begun) })
+		f := r.fs
+		ended.Go(func() {
+			calls := 0
+			_, err := f.Rewrap(t.Context(), func(_, _ int64) {
+				if calls++; calls == round+1 {
+					begin()
+				}
+			})
+			if err != nil && !errors.Is(err, errClosing) {
+				t.Error(err)
+			}
+			begin()
+		})
+		<-begun
+		r.close()
+		if !f.works.idle() {
+			t.Error("Rewrap is at work after Close")
+		}
+		ended.Wait()
+		r.open()
+		for range 3 {
+			r.write("f0", pattern(50, 0))
+			must(t, r.fs.Fold(t.Context()))
+		}
+		r.holds(want, "opened again")
+	}
+	_, err := r.fs.Rewrap(t.Context(), nil)
+	must(t, err)
+	r.audit()
+}
+
+func (w *works) idle() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.stop) == 0
 }
