@@ -98,7 +98,7 @@ var outcomes = [...]outcome{
 	{store.ErrNone, codeNoVault, "`envfs kms init` makes one"},
 	{store.ErrInUse, codeInUse, ""},
 	{store.ErrDamaged, codeDamage, "restore it from a backup"},
-	{store.ErrSeal, codeError, "give --passfile or --passcmd, or --keyfile, as it was made"},
+	{store.ErrSeal, codeError, "give --passfile or --passcmd, --keyfile or --key, as it was made"},
 	{seal.ErrWrong, codeWrongKey, ""},
 	{audit.ErrAltered, codeDamage, "`envfs kms audit verify` tells where; keep the files, and move them away to go on with a new log"},
 
