@@ -72,7 +72,7 @@ var outcomes = [...]outcome{
 	{masterkey.ErrNowhere, codeError, "use a passphrase (no --key at all), or --key auto:file, which keeps the key in a file on this machine, unprotected"},
 	{keystore.ErrWrongKey, codeWrongKey, ""},
 	{keystore.ErrRefused, codeWrongKey, ""},
-	{keystore.ErrAway, codeError, "--wait-open 5m waits for it; any other key of the vault opens it, too"},
+	{keystore.ErrAway, codeError, "try again when it is there (`envfs mount --wait-open 5m` waits for it); any other key of the vault opens it, too"},
 	{fs.ErrOvertaken, codeFork, "unmount, then `envfs sync --rescue STORE` brings back what was not published here"},
 	{fs.ErrIncomplete, codeIncomplete, "--read-only shows the newest moment that is complete; --accept-older goes on from it"},
 	{fs.ErrFork, codeFork, "look at each side with --read-only --root NAME (NAME lies in the store), and copy out what you need"},
@@ -98,7 +98,7 @@ var outcomes = [...]outcome{
 	{store.ErrNone, codeNoVault, "`envfs kms init` makes one"},
 	{store.ErrInUse, codeInUse, ""},
 	{store.ErrDamaged, codeDamage, "restore it from a backup"},
-	{store.ErrSeal, codeError, "give --passfile or --passcmd, or --keyfile, as it was made"},
+	{store.ErrSeal, codeError, "give --passfile or --passcmd, --keyfile or --key, as it was made"},
 	{seal.ErrWrong, codeWrongKey, ""},
 	{audit.ErrAltered, codeDamage, "`envfs kms audit verify` tells where; keep the files, and move them away to go on with a new log"},
 

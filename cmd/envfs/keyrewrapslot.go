@@ -36,11 +36,7 @@ func (a *app) rewrapped(ctx context.Context, src *secret.Source, s keystore.Slot
 	}
 	if len(wrappers) == 0 {
 		configured, errs := masterkey.Configured(ctx, []string{s.Kind}, a.machine(src))
-		for _, p := range configured {
-			if w, ok := p.(keystore.Wrapper); ok {
-				wrappers = append(wrappers, w)
-			}
-		}
+		wrappers = configured
 		if err := errors.Join(errs...); err != nil {
 			return nil, err
 		}

@@ -32,7 +32,7 @@ opened by what seals the original now. Whoever has it and the passphrase or key 
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	return c
 }
 

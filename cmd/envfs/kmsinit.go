@@ -26,10 +26,11 @@ func (a *app) kmsInitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init DIR",
 		Short: "Make a KMS",
-		Long: `Make a KMS in DIR: its keys sealed by a passphrase, which is asked for twice, or by a key file; a certificate authority of
-its own; and the user admin, whose access key is printed, once, as variables of the shell.`,
+		Long: `Make a KMS in DIR: its keys sealed by a passphrase, which is asked for twice, by a key file, or by a master key in a TPM,
+an HSM or another KMS; a certificate authority of its own; and the user admin, whose access key is printed, once, as variables of the shell.`,
 		Example: `  envfs kms init ~/kms
-  envfs key generate ~/kms.key && envfs kms init ~/kms --keyfile ~/kms.key --access-out ~/kms.credentials`,
+  envfs key generate ~/kms.key && envfs kms init ~/kms --keyfile ~/kms.key --access-out ~/kms.credentials
+  envfs kms init ~/kms --key tpm:`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			params, err := cost.params(a)
@@ -43,7 +44,7 @@ its own; and the user admin, whose access key is printed, once, as variables of 
 			if _, err := os.Stat(kms.StorePath(dir)); err == nil {
 				return fmt.Errorf("kms init %s: there is a KMS already", args[0])
 			}
-			sealer, wipe, err := a.newKMSSealer(c.Context(), &src, params)
+			sealer, wipe, err := a.newKMSSealer(c.Context(), dir, &src, params)
 			if err != nil {
 				return fmt.Errorf("kms init: %w", err)
 			}
@@ -59,7 +60,7 @@ its own; and the user admin, whose access key is printed, once, as variables of 
 			return nil
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	cost.declare(c.Flags())
 	c.Flags().StringVar(&config.Region, "region", config.Region, "the `REGION` in names of keys, which clients must use, too")
 	c.Flags().StringVar(&config.Account, "account", config.Account, "the `ACCOUNT` in names of keys and users: 12 digits")

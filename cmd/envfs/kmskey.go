@@ -95,7 +95,7 @@ func (a *app) kmsKeyChange(verb, short, action, done string) *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	return c
 }
 
@@ -132,7 +132,7 @@ func (a *app) kmsKeyRotateCommand() *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	c.Flags().IntVar(&every, "every", 0, "do so by itself every so many `DAYS` (90 to 2560), and not now")
 	c.Flags().BoolVar(&never, "never", false, "do not do so by itself any more")
 	c.MarkFlagsMutuallyExclusive("every", "never")
@@ -163,7 +163,7 @@ func (a *app) kmsKeyDeleteCommand() *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	c.Flags().IntVar(&days, "days", 30, "how many `DAYS` it can be saved (7 to 30)")
 	return c
 }
@@ -196,7 +196,7 @@ func (a *app) kmsKeyAliasCommand() *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	c.Flags().BoolVar(&remove, "remove", false, "take the name away")
 	return c
 }

@@ -45,7 +45,7 @@ func (a *app) kmsKeyCreateCommand() *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	c.Flags().StringVar(&alias, "alias", "", "name it alias/`NAME`")
 	c.Flags().StringVar(&description, "description", "", "a `TEXT` for people")
 	c.Flags().StringVar(&policyFile, "policy", "", "its policy is in `FILE` (- for standard input); without, administrators may do everything with it")
@@ -103,7 +103,7 @@ func (a *app) kmsKeyPolicyCommand() *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	c.Flags().StringVar(&file, "put", "", "replace it by what is in `FILE` (- for standard input)")
 	return c
 }

@@ -31,7 +31,7 @@ func (a *app) kmsKeyListCommand() *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object for each key")
 	return c
 }

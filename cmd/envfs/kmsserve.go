@@ -26,7 +26,9 @@ func (a *app) kmsServeCommand() *cobra.Command {
 asked for, over HTTP at a Unix socket. Requests are signed with AWS's Signature Version 4 in both cases. GET /health answers 200 while
 calls can be answered.
 
-Under systemd the secret comes from the credential envfs-kms.passphrase or envfs-kms.keyfile (LoadCredential=).`,
+A KMS that is sealed by a master key needs no flag where this machine is configured for it: a TPM, a PKCS#11 module, another KMS.
+Under systemd the secret comes from the credential envfs-kms.passphrase or envfs-kms.keyfile, a token's PIN from envfs-kms.pin
+(LoadCredential=).`,
 		Example: `  envfs kms serve ~/kms
   envfs kms serve /var/lib/envfs-kms --listen 10.0.0.5:8550 --name kms.example.org --keyfile /etc/envfs-kms.key`,
 		Args: cobra.ExactArgs(1),
@@ -37,7 +39,7 @@ Under systemd the secret comes from the credential envfs-kms.passphrase or envfs
 			return nil
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	c.Flags().StringVar(&o.Listen, "listen", kmsListen, "`ADDRESS:PORT` for HTTPS; empty for none, port 0 for any")
 	c.Flags().StringVar(&o.Socket, "socket", "", "`PATH` of a Unix socket for HTTP")
 	c.Flags().StringSliceVar(&o.Names, "name", nil, "a further `NAME` or address under which clients reach it, for its certificate")

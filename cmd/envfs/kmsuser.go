@@ -43,7 +43,7 @@ func (a *app) kmsUserListCommand() *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object for each user")
 	return c
 }
@@ -83,7 +83,7 @@ func (a *app) kmsAccessVerb(c *cobra.Command, verb, action string, in *kms.UserI
 			return a.giveAccess(&access, in.Name, accessOut)
 		})
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	accessOutFlag(c, &accessOut)
 	return c
 }
@@ -122,6 +122,6 @@ func (a *app) kmsUserRemoveCommand() *cobra.Command {
 			})
 		},
 	}
-	src.Flags(c.Flags(), "")
+	kmsFlags(c.Flags(), &src)
 	return c
 }

@@ -37,6 +37,13 @@ func (a *app) tokens(src *secret.Source) *pkcs11.Module {
 	return a.module
 }
 
+// closeTokens logs out of all tokens. They may be used again.
+func (a *app) closeTokens() {
+	if a.module != nil {
+		a.module.Close()
+	}
+}
+
 // askProviders returns the secret of a slot that a provider opens: one that the user names, or else one for which this
 // machine is configured. It returns nil without an error if there is none to ask.
 func (a *app) askProviders(ctx context.Context, src *secret.Source, kf *keystore.File) (*secret.Opened, error) {
@@ -70,7 +77,10 @@ func (a *app) providers(ctx context.Context, src *secret.Source, kf *keystore.Fi
 		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k != agekey.Kind || len(src.Identities) == 0 })
 	}
 	configured, errs := masterkey.Configured(ctx, kinds, a.machine(src))
-	return append(all, configured...), errs, nil
+	for _, w := range configured {
+		all = append(all, w)
+	}
+	return all, errs, nil
 }
 
 // wrappers returns those of the master keys that the user names.

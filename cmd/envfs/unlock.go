@@ -16,6 +16,7 @@ import (
 // secrets finds what opens the vault with key file kf: where the user says; else by the providers for which this machine is
 // configured; else it asks for the passphrase.
 func (a *app) secrets(ctx context.Context, src *secret.Source, kf *keystore.File) (secret.Bundle, error) {
+	defer a.closeTokens() // what is opened here may stay open for months
 	b, err := a.given(ctx, src)
 	if err != nil {
 		return b, err

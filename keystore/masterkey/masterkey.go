@@ -79,7 +79,7 @@ func Open(ctx context.Context, uri string, m Machine) (keystore.Wrapper, error) 
 
 // Configured returns the wrappers that open slots of the given kinds and for which this machine is configured, without a
 // URI. Those that cannot be had are left out, with their errors.
-func Configured(ctx context.Context, slots []string, m Machine) (all []keystore.Provider, errs []error) {
+func Configured(ctx context.Context, slots []string, m Machine) (all []keystore.Wrapper, errs []error) {
 	for _, k := range kinds {
 		if !slices.Contains(slots, k.name) || !k.ready(m) {
 			continue

@@ -52,11 +52,16 @@ func (s *Source) KeyFlag(f *pflag.FlagSet, prefix string) {
 	}
 }
 
+// IdentityFlag declares the flag for age identities.
+func (s *Source) IdentityFlag(f *pflag.FlagSet) {
+	f.StringArrayVar(&s.Identities, "identity", nil, "use the age identity in `FILE`")
+}
+
 // OpeningFlags declares the flags of s that only opening a vault has: --recovery, which asks for a recovery code, and
 // --wait-open.
 func (s *Source) OpeningFlags(f *pflag.FlagSet) {
 	s.KeyFlag(f, "")
-	f.StringArrayVar(&s.Identities, "identity", nil, "use the age identity in `FILE`")
+	s.IdentityFlag(f)
 	f.BoolVar(&s.Recovery, "recovery", false, "ask for the recovery code instead of the passphrase")
 	f.DurationVar(&s.WaitOpen, "wait-open", 0, "wait for `DURATION`, such as 5m, for a KMS that is away, as while a machine starts")
 }

@@ -1,9 +1,12 @@
 package secret
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/pflag"
 )
@@ -13,6 +16,8 @@ type Token struct {
 	Module  string // the shared library that came with the token
 	PINFile string
 	PINCmd  string
+
+	Credential string // name of systemd's credential that may have the PIN; empty: envfs.pin
 }
 
 // Flags declares the flags of t.
@@ -22,7 +27,8 @@ func (t *Token) Flags(f *pflag.FlagSet) {
 	f.StringVar(&t.PINCmd, "pin-cmd", "", "read the PIN from what `COMMAND` (run by sh, the token's name in ENVFS_TOKEN) prints")
 }
 
-// PIN returns the PIN of the token with the given name: where the user says that it is, or else as typed at the terminal.
+// PIN returns the PIN of the token with the given name: where the user says that it is, or else what systemd has for this service, or
+// else as typed at the terminal.
 func (t *Token) PIN(ctx context.Context, term *Terminal, name string) (pin []byte, err error) {
 	switch {
 	case t.PINFile != "" && t.PINCmd != "":
@@ -33,13 +39,26 @@ func (t *Token) PIN(ctx context.Context, term *Terminal, name string) (pin []byt
 		if pin, err = output(ctx, t.PINCmd, "ENVFS_TOKEN="+name); err != nil {
 			err = fmt.Errorf("run --pin-cmd: %w", err)
 		}
-	case !term.Present():
-		return nil, fmt.Errorf("%w: give the PIN by --pin-file or --pin-cmd", ErrNoTerminal)
 	default:
-		return term.Passphrase(ctx, fmt.Sprintf("PIN of token %q: ", name))
+		if pin, err = t.credential(); pin != nil || err != nil {
+			break
+		}
+		if term.Present() {
+			return term.Passphrase(ctx, fmt.Sprintf("PIN of token %q: ", name))
+		}
+		return nil, fmt.Errorf("%w: give the PIN by --pin-file or --pin-cmd", ErrNoTerminal)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return passphrase(pin)
+}
+
+// credential returns the PIN that systemd has put aside for this service (systemd.exec(5), LoadCredential=); nil if there is none.
+func (t *Token) credential() ([]byte, error) {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return nil, nil
+	}
+	return credential(filepath.Join(dir, cmp.Or(t.Credential, "envfs.pin")), maxPassphrase+2)
 }
