@@ -383,3 +383,54 @@ func (w *works) idle() bool {
 	defer w.mu.Unlock()
 	return len(w.stop) == 0
 }
+
+// A file that is written in each of more key epochs than a header has room for data keys is refused then, until it is sealed anew;
+// it keeps nothing from being folded, however its extents are listed.
+func TestManyKeyEpochs(t *testing.T) {
+	ctx := t.Context()
+	for _, blocks := range []int{200, 3000} { // a table of extents in the header, and in pages
+		r := newMemRig(t)
+		want := pattern(blocks*blockcrypt.BlockSize, 1)
+		r.write("file", want)
+		ino, _, err := r.fs.Resolve(ctx, "file")
+		must(t, err)
+		h, err := r.fs.Open(ctx, ino)
+		must(t, err)
+		for n := 1000; n < min(blocks, 1150); n++ {
+			part := pattern(blockcrypt.BlockSize, byte(n))
+			copy(want[n*blockcrypt.BlockSize:], part)
+			r.writeAt("file", part, int64(n)*blockcrypt.BlockSize)
+			must(t, r.fs.Fold(ctx))
+		}
+		refused := 0
+		for epoch := range blockcrypt.MaxDEKs + 6 {
+			must(t, r.fs.Fold(ctx))
+			r.newEpoch()
+			part := pattern(2*blockcrypt.BlockSize, byte(epoch))
+			off := 2 * epoch * blockcrypt.BlockSize
+			copy(want[off:], part)
+			_, err := h.WriteAt(ctx, part, int64(off), false)
+			must(t, err)
+			if err := h.Flush(ctx); err != nil {
+				if !errors.Is(err, ErrNoSpace) {
+					t.Fatal(err)
+				}
+				refused++
+				_, err := r.fs.Reencrypt(ctx, "/file", nil)
+				must(t, err)
+				must(t, h.Flush(ctx))
+			}
+		}
+		if refused != 1 {
+			t.Errorf("%d blocks: refused %d times", blocks, refused)
+		}
+		must(t, r.fs.Fold(ctx))
+		_, err = r.fs.Rewrap(ctx, nil)
+		must(t, err)
+		r.forget()
+		r.holds(map[string][]byte{"/file": want}, "after many epochs")
+		r.audit()
+		h.Close()
+		r.fs.Forget(ino, 1)
+	}
+}
