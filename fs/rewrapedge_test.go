@@ -3,10 +3,12 @@ package fs
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"envfs/blockcrypt"
 	"envfs/fs/filemap"
@@ -432,5 +434,50 @@ func TestManyKeyEpochs(t *testing.T) {
 		r.audit()
 		h.Close()
 		r.fs.Forget(ino, 1)
+	}
+}
+
+// Shards of a directory in which nothing has changed, and nothing is to be renewed but themselves, are sealed anew.
+func TestRewrapOfShards(t *testing.T) {
+	ctx := t.Context()
+	r := newMemRig(t)
+	for i := range 1500 {
+		r.write(fmt.Sprint("f", i), nil)
+	}
+	must(t, r.fs.Fold(ctx))
+	r.newEpoch()
+	_, err := r.fs.Rewrap(ctx, nil)
+	must(t, err)
+	d := r.fs.top.self
+	must(t, r.fs.view(ctx, func() error {
+		ix, err := r.fs.baseIndex(d)
+		if err != nil {
+			return err
+		}
+		for _, s := range ix.Shards {
+			if s.Ref.Ver.Birth < r.fs.root.Epochs[1].Fold {
+				t.Errorf("a shard is as old as fold %d", s.Ref.Ver.Birth)
+			}
+		}
+		if len(ix.Shards) == 0 {
+			t.Error("there are no shards")
+		}
+		return nil
+	}))
+	r.sealedAsSaid()
+	r.audit()
+}
+
+// Once other keys are in use nothing can be changed by those of before.
+func TestSupersededKeysAreWiped(t *testing.T) {
+	r := newMemRig(t)
+	old := r.fs.keyring()
+	r.newEpoch()
+	if next, err := old.Rotate(rand.Reader, time.Now()); err == nil {
+		next.Close()
+		t.Error("the superseded keys can still be changed")
+	}
+	if _, err := old.KEK(old.Newest()); err != nil {
+		t.Errorf("a KEK that somebody may be using is gone: %v", err)
 	}
 }
