@@ -441,12 +441,21 @@ func TestManyKeyEpochs(t *testing.T) {
 func TestRewrapOfShards(t *testing.T) {
 	ctx := t.Context()
 	r := newMemRig(t)
-	for i := range 1500 {
-		r.write(fmt.Sprint("f", i), nil)
+	for i := range 1500 { // which have no header
+		ino, _, err := r.fs.Symlink(ctx, r.fs.Root(), fmt.Sprint("l", i), "target", Cred{})
+		must(t, err)
+		r.fs.Forget(ino, 1)
 	}
 	must(t, r.fs.Fold(ctx))
 	r.newEpoch()
-	_, err := r.fs.Rewrap(ctx, nil)
+	off, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rounds := 0
+	_, err := r.fs.Rewrap(off, func(_, _ int64) {
+		if rounds++; rounds == 20 {
+			cancel()
+		}
+	})
 	must(t, err)
 	d := r.fs.top.self
 	must(t, r.fs.view(ctx, func() error {
@@ -479,5 +488,70 @@ func TestSupersededKeysAreWiped(t *testing.T) {
 	}
 	if _, err := old.KEK(old.Newest()); err != nil {
 		t.Errorf("a KEK that somebody may be using is gone: %v", err)
+	}
+}
+
+// What Rewrap finds damaged stays as it is, with all that the journal says of it and below it; all else is renewed.
+func TestRewrapBesideDamage(t *testing.T) {
+	for _, kind := range []string{"header", "index", "shard", "page"} {
+		t.Run(kind, func(t *testing.T) {
+			ctx := t.Context()
+			r := newRig(t)
+			r.mkdir("bad")
+			r.mkdir("bad/below")
+			r.mkdir("good")
+			for _, name := range []string{"bad/below/old", "good/old", "bad/small"} {
+				r.write(name, pattern(30_000, 1))
+			}
+			if kind == "shard" {
+				for i := range 1500 {
+					r.write(fmt.Sprint("bad/", i), nil)
+				}
+			}
+			r.write("bad/large", nil)
+			for n := 0; n < 12<<20; n += 2 * blockcrypt.BlockSize {
+				r.writeAt("bad/large", pattern(blockcrypt.BlockSize, byte(n>>13)), int64(n))
+			}
+			must(t, r.fs.Fold(ctx))
+			r.newEpoch()
+			r.write("bad/below/new", pattern(30_000, 2)) // only the journal knows
+			r.writeAt("bad/large", []byte("x"), 0)
+			r.writeAt("good/old", []byte("x"), 0)
+			switch kind {
+			case "header":
+				r.spoil(r.objectsOf("bad/small", "h"))
+			case "index":
+				r.spoil(r.objectsOf("bad", "d"))
+			case "shard":
+				r.spoil(r.objectsOf("bad", "s"))
+			case "page":
+				r.spoil(r.objectsOf("bad/large", "m"))
+			}
+			r.forget()
+			good := append([]byte("x"), pattern(30_000, 1)[1:]...)
+			res, err := r.fs.Rewrap(ctx, nil)
+			must(t, err)
+			if res.Damaged == 0 {
+				t.Errorf("nothing is damaged: %+v", res)
+			}
+			look := func(when string) {
+				t.Helper()
+				r.holds(map[string][]byte{"/good/old": good, "/bad/below/new": pattern(30_000, 2)}, when)
+				if kind == "header" || kind == "page" {
+					r.holds(map[string][]byte{"/bad/below/old": pattern(30_000, 1)}, when)
+				}
+				if got, err := r.readAt("bad/large", 0, 1); err == nil && got[0] != 'x' || err != nil && !errors.Is(err, ErrDamaged) {
+					t.Errorf("%s: what was written to a file in a damaged directory: %q, %v", when, got, err)
+				}
+			}
+			look("rewrapped")
+			r.crash()
+			look("after a crash")
+			_, err = r.fs.Rewrap(ctx, nil)
+			must(t, err)
+			r.close()
+			r.open()
+			look("opened again")
+		})
 	}
 }
