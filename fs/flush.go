@@ -152,7 +152,7 @@ func (s *saved) plan(mode flushMode, smallFile uint64) {
 // then does not count, as a fold names extents that do not grow any more, and is written again to new ones.
 func (c *content) save(ctx context.Context, s *saved, u urgency) error {
 	f := c.fs
-	if err := c.renewKey(ctx, u); err != nil {
+	if err := c.renewKey(ctx, u, maxKeys); err != nil {
 		return err
 	}
 	room := s.room()
@@ -384,11 +384,12 @@ func (f *FS) logFile(d journal.Delta) {
 }
 
 // renewKey gives the file a new data key if its newest one was made in an older key epoch than the newest: who was
-// removed from the vault since may know that one, and shall not read what is written from now on. flushMu is held.
-func (c *content) renewKey(ctx context.Context, u urgency) error {
+// removed from the vault since may know that one, and shall not read what is written from now on. A file that has most data keys gets none. flushMu is held.
+func (c *content) renewKey(ctx context.Context, u urgency, most int) error {
 	f := c.fs
 	epoch := f.keyring().Newest()
 	var last blockcrypt.WrappedDEK
+	var count int
 	err := f.view(ctx, func() error {
 		e, err := f.entry(c.ino)
 		if err != nil {
@@ -396,15 +397,21 @@ func (c *content) renewKey(ctx context.Context, u urgency) error {
 		}
 		keys, err := f.keysOf(e, f.layers())
 		if err == nil {
-			last = keys[len(keys)-1]
+			last, count = keys[len(keys)-1], len(keys)
 		}
 		return err
 	})
 	if err != nil || last.Born >= epoch {
 		return err
 	}
+	if count >= most {
+		return fmt.Errorf("%w: %s has data keys of %d key epochs, which is the most: `envfs key reencrypt` seals it under one", ErrNoSpace, label(c.id), count)
+	}
 	return c.addKey(ctx, u, last)
 }
+
+// maxKeys is up to how many data keys a file gets by being written to: one less than a header holds, so that it can be sealed anew.
+const maxKeys = blockcrypt.MaxDEKs - 1
 
 // addKey gives the file a new data key after its last one. flushMu is held, so that nobody else does.
 func (c *content) addKey(ctx context.Context, u urgency, last blockcrypt.WrappedDEK) error {

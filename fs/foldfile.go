@@ -72,16 +72,33 @@ func (fo *folding) foldFile(ctx context.Context, parent blockcrypt.ID, e *blockc
 }
 
 // usedKeys returns the data keys without those that nothing of the file is sealed under any more: so that an old key epoch
-// ends when the content of its time is gone. Where the extents are too many for the header all stay.
-func usedKeys(keys []blockcrypt.WrappedDEK, out *filemap.FoldOutput, next *blockcrypt.Header) []blockcrypt.WrappedDEK {
-	if len(keys) == 1 || !out.ExtTop.IsZero() {
-		return keys
+// ends when the content of its time is gone. Where the extents are too many for the header they are looked through only when
+// keys are many, too.
+func (ff *fileFold) usedKeys(ctx context.Context, next *blockcrypt.Header) ([]blockcrypt.WrappedDEK, error) {
+	keys, extents := ff.keys, next.Extents
+	if len(keys) == 1 || !next.ExtTop.IsZero() && len(keys) <= blockcrypt.MaxDEKs/2 {
+		return keys, nil
+	}
+	if !next.ExtTop.IsZero() {
+		var err error
+		if extents, _, err = filemap.Objects(ctx, next, ff.page); err != nil {
+			return nil, fmt.Errorf("look through extents: %w", damaged(err))
+		}
 	}
 	used := map[uint32]bool{keys[len(keys)-1].Number: true, next.InlineDEK: true}
-	for i := range out.Extents {
-		used[out.Extents[i].DEK] = true
+	for i := range extents {
+		used[extents[i].DEK] = true
 	}
-	return slices.DeleteFunc(slices.Clone(keys), func(k blockcrypt.WrappedDEK) bool { return !used[k.Number] })
+	return slices.DeleteFunc(slices.Clone(keys), func(k blockcrypt.WrappedDEK) bool { return !used[k.Number] }), nil
+}
+
+// page loads a page of the file's map.
+func (ff *fileFold) page(ctx context.Context, key filemap.PageKey) (*filemap.Page, error) {
+	v, err := ff.fo.object(ctx, mapMiss(ff.e.ID, key))
+	if err != nil {
+		return nil, err
+	}
+	return cast[*filemap.Page](v)
 }
 
 // fileFold folds one file.
@@ -150,13 +167,7 @@ func (ff *fileFold) build(ctx context.Context, next *blockcrypt.Header, delta *f
 	out, err := filemap.Build(ctx, filemap.FoldInput{
 		Header: ff.base, Delta: delta, Changed: changed, Blocks: blocks, Old: fo.renew.oldPages(),
 		NextExt: ff.number() + 1, // its own number is taken even if the fold made no extent
-		Load: func(ctx context.Context, key filemap.PageKey) (*filemap.Page, error) {
-			v, err := fo.object(ctx, mapMiss(ff.e.ID, key))
-			if err != nil {
-				return nil, err
-			}
-			return cast[*filemap.Page](v)
-		},
+		Load:    ff.page,
 		Emit: func(_ filemap.PageKind, body []byte) (blockcrypt.PageRef, error) {
 			return fo.put(ctx, blockcrypt.Name{Kind: blockcrypt.KindMapPage, ID: ff.e.ID}, body)
 		},
@@ -165,7 +176,9 @@ func (ff *fileFold) build(ctx context.Context, next *blockcrypt.Header, delta *f
 		return fmt.Errorf("build map: %w", damaged(err))
 	}
 	out.Apply(next)
-	ff.keys = usedKeys(ff.keys, out, next)
+	if ff.keys, err = ff.usedKeys(ctx, next); err != nil {
+		return err
+	}
 	ff.sparse = fo.f.limits.candidates(out)
 	for _, ref := range out.Died {
 		fo.buryPage(blockcrypt.KindMapPage, ff.e.ID, ref)

@@ -119,7 +119,7 @@ func (r *reencrypter) file(ctx context.Context, ino *Inode) error {
 		return nil
 	}
 	h.c.flushMu.Lock()
-	err = h.c.renewKey(ctx, ordinary)
+	err = h.c.renewKey(ctx, ordinary, blockcrypt.MaxDEKs)
 	h.c.flushMu.Unlock()
 	if err != nil {
 		return r.harmed(err)

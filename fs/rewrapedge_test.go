@@ -3,10 +3,12 @@ package fs
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"envfs/blockcrypt"
 	"envfs/fs/filemap"
@@ -382,4 +384,174 @@ func (w *works) idle() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.stop) == 0
+}
+
+// A file that is written in each of more key epochs than a header has room for data keys is refused then, until it is sealed anew;
+// it keeps nothing from being folded, however its extents are listed.
+func TestManyKeyEpochs(t *testing.T) {
+	ctx := t.Context()
+	for _, blocks := range []int{200, 3000} { // a table of extents in the header, and in pages
+		r := newMemRig(t)
+		want := pattern(blocks*blockcrypt.BlockSize, 1)
+		r.write("file", want)
+		ino, _, err := r.fs.Resolve(ctx, "file")
+		must(t, err)
+		h, err := r.fs.Open(ctx, ino)
+		must(t, err)
+		for n := 1000; n < min(blocks, 1150); n++ {
+			part := pattern(blockcrypt.BlockSize, byte(n))
+			copy(want[n*blockcrypt.BlockSize:], part)
+			r.writeAt("file", part, int64(n)*blockcrypt.BlockSize)
+			must(t, r.fs.Fold(ctx))
+		}
+		refused := 0
+		for epoch := range blockcrypt.MaxDEKs + 6 {
+			must(t, r.fs.Fold(ctx))
+			r.newEpoch()
+			part := pattern(2*blockcrypt.BlockSize, byte(epoch))
+			off := 2 * epoch * blockcrypt.BlockSize
+			copy(want[off:], part)
+			_, err := h.WriteAt(ctx, part, int64(off), false)
+			must(t, err)
+			if err := h.Flush(ctx); err != nil {
+				if !errors.Is(err, ErrNoSpace) {
+					t.Fatal(err)
+				}
+				refused++
+				_, err := r.fs.Reencrypt(ctx, "/file", nil)
+				must(t, err)
+				must(t, h.Flush(ctx))
+			}
+		}
+		if refused != 1 {
+			t.Errorf("%d blocks: refused %d times", blocks, refused)
+		}
+		must(t, r.fs.Fold(ctx))
+		_, err = r.fs.Rewrap(ctx, nil)
+		must(t, err)
+		r.forget()
+		r.holds(map[string][]byte{"/file": want}, "after many epochs")
+		r.audit()
+		h.Close()
+		r.fs.Forget(ino, 1)
+	}
+}
+
+// Shards of a directory in which nothing has changed, and nothing is to be renewed but themselves, are sealed anew.
+func TestRewrapOfShards(t *testing.T) {
+	ctx := t.Context()
+	r := newMemRig(t)
+	for i := range 1500 { // which have no header
+		ino, _, err := r.fs.Symlink(ctx, r.fs.Root(), fmt.Sprint("l", i), "target", Cred{})
+		must(t, err)
+		r.fs.Forget(ino, 1)
+	}
+	must(t, r.fs.Fold(ctx))
+	r.newEpoch()
+	off, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rounds := 0
+	_, err := r.fs.Rewrap(off, func(_, _ int64) {
+		if rounds++; rounds == 20 {
+			cancel()
+		}
+	})
+	must(t, err)
+	d := r.fs.top.self
+	must(t, r.fs.view(ctx, func() error {
+		ix, err := r.fs.baseIndex(d)
+		if err != nil {
+			return err
+		}
+		for _, s := range ix.Shards {
+			if s.Ref.Ver.Birth < r.fs.root.Epochs[1].Fold {
+				t.Errorf("a shard is as old as fold %d", s.Ref.Ver.Birth)
+			}
+		}
+		if len(ix.Shards) == 0 {
+			t.Error("there are no shards")
+		}
+		return nil
+	}))
+	r.sealedAsSaid()
+	r.audit()
+}
+
+// Once other keys are in use nothing can be changed by those of before.
+func TestSupersededKeysAreWiped(t *testing.T) {
+	r := newMemRig(t)
+	old := r.fs.keyring()
+	r.newEpoch()
+	if next, err := old.Rotate(rand.Reader, time.Now()); err == nil {
+		next.Close()
+		t.Error("the superseded keys can still be changed")
+	}
+	if _, err := old.KEK(old.Newest()); err != nil {
+		t.Errorf("a KEK that somebody may be using is gone: %v", err)
+	}
+}
+
+// What Rewrap finds damaged stays as it is, with all that the journal says of it and below it; all else is renewed.
+func TestRewrapBesideDamage(t *testing.T) {
+	for _, kind := range []string{"header", "index", "shard", "page"} {
+		t.Run(kind, func(t *testing.T) {
+			ctx := t.Context()
+			r := newRig(t)
+			r.mkdir("bad")
+			r.mkdir("bad/below")
+			r.mkdir("good")
+			for _, name := range []string{"bad/below/old", "good/old", "bad/small"} {
+				r.write(name, pattern(30_000, 1))
+			}
+			if kind == "shard" {
+				for i := range 1500 {
+					r.write(fmt.Sprint("bad/", i), nil)
+				}
+			}
+			r.write("bad/large", nil)
+			for n := 0; n < 12<<20; n += 2 * blockcrypt.BlockSize {
+				r.writeAt("bad/large", pattern(blockcrypt.BlockSize, byte(n>>13)), int64(n))
+			}
+			must(t, r.fs.Fold(ctx))
+			r.newEpoch()
+			r.write("bad/below/new", pattern(30_000, 2)) // only the journal knows
+			r.writeAt("bad/large", []byte("x"), 0)
+			r.writeAt("good/old", []byte("x"), 0)
+			switch kind {
+			case "header":
+				r.spoil(r.objectsOf("bad/small", "h"))
+			case "index":
+				r.spoil(r.objectsOf("bad", "d"))
+			case "shard":
+				r.spoil(r.objectsOf("bad", "s"))
+			case "page":
+				r.spoil(r.objectsOf("bad/large", "m"))
+			}
+			r.forget()
+			good := append([]byte("x"), pattern(30_000, 1)[1:]...)
+			res, err := r.fs.Rewrap(ctx, nil)
+			must(t, err)
+			if res.Damaged == 0 {
+				t.Errorf("nothing is damaged: %+v", res)
+			}
+			look := func(when string) {
+				t.Helper()
+				r.holds(map[string][]byte{"/good/old": good, "/bad/below/new": pattern(30_000, 2)}, when)
+				if kind == "header" || kind == "page" {
+					r.holds(map[string][]byte{"/bad/below/old": pattern(30_000, 1)}, when)
+				}
+				if got, err := r.readAt("bad/large", 0, 1); err == nil && got[0] != 'x' || err != nil && !errors.Is(err, ErrDamaged) {
+					t.Errorf("%s: what was written to a file in a damaged directory: %q, %v", when, got, err)
+				}
+			}
+			look("rewrapped")
+			r.crash()
+			look("after a crash")
+			_, err = r.fs.Rewrap(ctx, nil)
+			must(t, err)
+			r.close()
+			r.open()
+			look("opened again")
+		})
+	}
 }

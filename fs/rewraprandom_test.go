@@ -17,7 +17,7 @@ import (
 // point: nothing is lost, no object is born or dies twice, and what Rewrap says is true.
 func TestRewrapAtRandom(t *testing.T) {
 	base := uint64(time.Now().UnixNano())
-	for i := range uint64(6) {
+	for i := range uint64(4) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Logf("seed %d", base+i)
 			x := &rotated{fullStore{rng: rand.New(rand.NewPCG(base+i, 2)), want: make(map[string][]byte)}}
@@ -25,7 +25,7 @@ func TestRewrapAtRandom(t *testing.T) {
 			x.close()
 			x.opts.Limits.Renew = 1 + x.rng.IntN(20)
 			x.open()
-			for range 15 {
+			for range 10 {
 				x.turn()
 			}
 		})
@@ -40,7 +40,7 @@ func (x *rotated) turn() {
 		x.step()
 	}
 	x.mem.SetCapacity(0)
-	if x.rng.IntN(2) == 0 {
+	if x.rng.IntN(5) == 0 {
 		x.large(fmt.Sprint("f", x.rng.IntN(40)))
 	}
 	if x.rng.IntN(2) == 0 {
