@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -136,7 +137,8 @@ func (x *rotated) large(name string) {
 	x.want[name] = data
 }
 
-// sealedAsSaid checks that each object of the tree is under the key epoch that root tells by its birth.
+// sealedAsSaid checks that each object of the tree is under the key epoch that root tells by its birth, and that fold records say
+// of no other that it lives.
 func (r *rig) sealedAsSaid() {
 	r.t.Helper()
 	ctx := r.t.Context()
@@ -149,7 +151,9 @@ func (r *rig) sealedAsSaid() {
 		}
 		return e
 	}
+	there := make(map[string]bool)
 	prefixed := func(m *miss, v blockcrypt.Version) {
+		there[m.name()] = true
 		data, err := r.fs.whole(ctx, m)
 		must(r.t, err)
 		if got := uint32(data[32])<<24 | uint32(data[33])<<16 | uint32(data[34])<<8 | uint32(data[35]); got != epoch(v) {
@@ -179,6 +183,7 @@ func (r *rig) sealedAsSaid() {
 			}
 			for _, ref := range r.pagesOf(e) {
 				n := blockcrypt.Name{Kind: blockcrypt.KindMapPage, ID: e.ID, Seq: ref.Ver.Birth, R: ref.Ver.R, Extra: ref.Extra}
+				there[n.String()] = true
 				data, err := r.fs.store.Get(ctx, n.String(), maxObject)
 				must(r.t, err)
 				if got := uint32(data[32])<<24 | uint32(data[33])<<16 | uint32(data[34])<<8 | uint32(data[35]); got != epoch(ref.Ver) {
@@ -189,4 +194,22 @@ func (r *rig) sealedAsSaid() {
 		return nil
 	})
 	must(r.t, err)
+	live := make(map[string]bool)
+	for _, ref := range slices.Backward(append([]blockcrypt.ObjRef{r.fs.root.Fold}, r.fs.runs...)) {
+		rec, err := r.fs.loadFold(ctx, ref)
+		must(r.t, err)
+		for _, b := range rec.Born {
+			if n, err := blockcrypt.ParseName(b.Name); err == nil && n.Kind != blockcrypt.KindExtent {
+				live[b.Name] = true
+			}
+		}
+		for _, d := range rec.Dead {
+			delete(live, d.Name)
+		}
+	}
+	for name := range live {
+		if !there[name] {
+			r.t.Errorf("%s lives, and nothing names it", name)
+		}
+	}
 }
