@@ -60,7 +60,7 @@ func (a *app) testKeys(ctx context.Context, arg string, src *secret.Source, asJS
 	if err != nil {
 		return err
 	}
-	tried, opened, failed := 0, 0, 0
+	var tried, opened, failed, away int
 	infos := slotsOf(kf)
 	for i, s := range kf.Slots() {
 		err := kf.Test(ctx, s.ID, providers)
@@ -77,6 +77,11 @@ func (a *app) testKeys(ctx context.Context, arg string, src *secret.Source, asJS
 			if s.Provider.Key != "" {
 				failed++
 			}
+		case resultAway:
+			tried--
+			away++
+			failed++
+			t.Why = err.Error()
 		default:
 			failed++
 			t.Why = err.Error()
@@ -87,6 +92,8 @@ func (a *app) testKeys(ctx context.Context, arg string, src *secret.Source, asJS
 		}
 	}
 	switch {
+	case tried == 0 && away > 0:
+		return fmt.Errorf("%w: %s could not be asked about", keystore.ErrAway, plural(int64(away), "slot", "slots"))
 	case tried == 0:
 		return hint(keystore.ErrNoSlot, "%s", howTo(kindsOf(kf)))
 	case opened == 0:
@@ -101,6 +108,7 @@ func (a *app) testKeys(ctx context.Context, arg string, src *secret.Source, asJS
 const (
 	resultOpens    = "opens"
 	resultWrong    = "did not open"
+	resultAway     = "away"
 	resultNotTried = "not tried"
 )
 
@@ -115,7 +123,7 @@ func resultOf(err error) string {
 	case errors.Is(err, keystore.ErrWrongKey):
 		return resultWrong
 	case errors.Is(err, keystore.ErrAway):
-		return "away"
+		return resultAway
 	case err == keystore.ErrNoSlot: // with nothing else to it
 		return resultNotTried
 	}
