@@ -42,15 +42,18 @@ demo-kms: deps build ## show what the embedded KMS does, with sops and aws
 	@scripts/servers.sh sops
 	@scripts/demo-kms.sh bin/envfs bin/sops
 
+# Programs that race the kernel, in tests/posix, are not to race other tests for the processors, too.
 test: deps servers build ## run the whole test suite
-	@go test -count=1 -json -timeout 20m $(TESTFLAGS) ./... | go run ./scripts/slowest
+	@{ go test -count=1 -json $(TESTFLAGS) ./tests/posix; go test -count=1 -json -timeout 20m $(TESTFLAGS) $$(go list ./... | grep -v /tests/posix); } \
+		| go run ./scripts/slowest
 
 test-long: deps servers build ## run 500 rounds of the storm on a bucket, and longer ends of vaults in one (hours)
 	@go test -count=1 -timeout 12h $(TESTFLAGS) -run '^TestStorm$$' ./tests/bucket -bucket.rounds=500
 	@go test -count=1 -timeout 2h $(TESTFLAGS) -run '^TestBucket$$' ./tests/crash -crash.bucket=30m
 
 race: deps servers ## run the tests of the core and of mounts under the race detector
-	@go test -race -timeout 20m $(TESTFLAGS) ./fs/... ./remote/... ./keystore/... ./kms/... ./tests/model ./tests/posix
+	@go test -race $(TESTFLAGS) ./tests/posix
+	@go test -race -timeout 20m $(TESTFLAGS) ./fs/... ./remote/... ./keystore/... ./kms/... ./tests/model
 
 lint: ## gofmt, go vet, staticcheck, the direction of dependencies
 	@scripts/lint.sh
