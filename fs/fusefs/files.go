@@ -56,6 +56,9 @@ func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	ctx := r.caller(cancel, &in.InHeader)
 	defer ctx.end()
 	file, err := r.fs.Open(ctx, ino)
+	if errors.Is(err, fs.ErrStale) {
+		r.pins.stale()
+	}
 	if err != nil {
 		return r.status("open", in.NodeId, err)
 	}

@@ -21,6 +21,7 @@ type rawFS struct {
 	log     *slog.Logger
 	nodes   *nodes
 	handles handles
+	pins    pins
 	kernel  *fuse.Server
 	ctx     context.Context // of requests that are not to be broken off: see the package's comment on interruption
 
@@ -49,6 +50,7 @@ func (r *rawFS) String() string { return "envfs" }
 
 // release gives back what the kernel still held when it was unmounted.
 func (r *rawFS) release() {
+	r.pins.release()
 	r.handles.release()
 	r.nodes.release()
 }
@@ -71,7 +73,7 @@ func (r *rawFS) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, ou
 	}
 	ctx := r.caller(cancel, h)
 	defer ctx.end()
-	ino, st, err := r.fs.Lookup(ctx, dir, name)
+	ino, st, err := r.find(ctx, dir, name)
 	if err != nil {
 		code := r.status("lookup", h.NodeId, err)
 		if code == fuse.ENOENT {
