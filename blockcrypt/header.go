@@ -10,8 +10,8 @@ import (
 // MaxDEKs is the largest number of data keys that a header holds.
 const MaxDEKs = 64
 
-// wrappedSize is the length of one wrapped data key in a header's prefix in bytes: number, epoch in which it was made, epoch
-// of the KEK, commitment, wrap.
+// wrappedSize is the length of one wrapped data key in a header's prefix in bytes: number, epoch in which it was made,
+// epoch of the KEK, commitment, wrap.
 const wrappedSize = 4 + 4 + 4 + 32 + WrapSize
 
 // SealHeader seals a file's header that will lie under name. kek is the KEK of epoch; deks are the file's data keys, in

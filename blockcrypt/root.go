@@ -85,12 +85,13 @@ type Root struct {
 	Bytes       uint64 // total length of live objects
 	Objects     uint64 // number of live objects
 
-	// Epochs says with which fold each key epoch began, rising; at most MaxRootEpochs, of which the newest is RootPrefix.Epoch.
+	// Epochs says with which fold each key epoch began, rising; at most MaxRootEpochs, of which the newest is
+	// RootPrefix.Epoch.
 	Epochs []EpochStart
 }
 
-// EpochStart is a key epoch and the first fold of its time: what was born by that fold or later, and before the next epoch's,
-// is sealed under it.
+// EpochStart is a key epoch and the first fold of its time: what was born by that fold or later, and before the next
+// epoch's, is sealed under it.
 type EpochStart struct {
 	Epoch uint32
 	Fold  uint64

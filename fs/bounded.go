@@ -7,8 +7,8 @@ import (
 	"envfs/remote"
 )
 
-// waitTurn returns when n bytes more may wait here to be published, for who is about to write and holds no lock. It ends with
-// ctx; ErrNoSpace: the shared store has been away for too long.
+// waitTurn returns when n bytes more may wait here to be published, for who is about to write and holds no lock. It
+// ends with ctx; ErrNoSpace: the shared store has been away for too long.
 func (f *FS) waitTurn(ctx context.Context, n int) error {
 	if b, ok := f.shared.(remote.Bounded); ok {
 		return b.Admit(ctx, int64(n))

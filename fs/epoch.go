@@ -103,8 +103,8 @@ func (f *FS) keyUse(ctx context.Context) (KeyUse, error) {
 	return u, nil
 }
 
-// journalEpochs returns the key epochs of the live segments; of a vault that is only looked at, of the first and the last that
-// root names, between which no others lie.
+// journalEpochs returns the key epochs of the live segments; of a vault that is only looked at, of the first and the
+// last that root names, between which no others lie.
 func (f *FS) journalEpochs(ctx context.Context) (epochs []uint32, err error) {
 	f.mu.Lock()
 	live := []blockcrypt.SegmentRef{f.root.First, f.root.Last}

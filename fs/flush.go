@@ -384,7 +384,8 @@ func (f *FS) logFile(d journal.Delta) {
 }
 
 // renewKey gives the file a new data key if its newest one was made in an older key epoch than the newest: who was
-// removed from the vault since may know that one, and shall not read what is written from now on. A file that has most data keys gets none. flushMu is held.
+// removed from the vault since may know that one, and shall not read what is written from now on. A file that has most
+// data keys gets none. flushMu is held.
 func (c *content) renewKey(ctx context.Context, u urgency, most int) error {
 	f := c.fs
 	epoch := f.keyring().Newest()
@@ -410,7 +411,8 @@ func (c *content) renewKey(ctx context.Context, u urgency, most int) error {
 	return c.addKey(ctx, u, last)
 }
 
-// maxKeys is up to how many data keys a file gets by being written to: one less than a header holds, so that it can be sealed anew.
+// maxKeys is up to how many data keys a file gets by being written to: one less than a header holds, so that it can be
+// sealed anew.
 const maxKeys = blockcrypt.MaxDEKs - 1
 
 // addKey gives the file a new data key after its last one. flushMu is held, so that nobody else does.

@@ -12,8 +12,9 @@ import (
 	"envfs/fs/filemap"
 )
 
-// foldFile writes the header of the regular file e in directory parent, if its content or its large extended
-// attributes have changed or it is to be renewed, and puts the reference into e. Attributes alone do not need it: the entry is authoritative.
+// foldFile writes the header of the regular file e in directory parent, if its content or its large extended attributes
+// have changed or it is to be renewed, and puts the reference into e. Attributes alone do not need it: the entry is
+// authoritative.
 func (fo *folding) foldFile(ctx context.Context, parent blockcrypt.ID, e *blockcrypt.Entry) error {
 	fd := fo.layer.files[e.ID]
 	apart := xattrSize(e.Xattrs) > blockcrypt.MaxInlineXattrs
@@ -71,9 +72,9 @@ func (fo *folding) foldFile(ctx context.Context, parent blockcrypt.ID, e *blockc
 	return nil
 }
 
-// usedKeys returns the data keys without those that nothing of the file is sealed under any more: so that an old key epoch
-// ends when the content of its time is gone. Where the extents are too many for the header they are looked through only when
-// keys are many, too.
+// usedKeys returns the data keys without those that nothing of the file is sealed under any more: so that an old key
+// epoch ends when the content of its time is gone. Where the extents are too many for the header they are looked
+// through only when keys are many, too.
 func (ff *fileFold) usedKeys(ctx context.Context, next *blockcrypt.Header) ([]blockcrypt.WrappedDEK, error) {
 	keys, extents := ff.keys, next.Extents
 	if len(keys) == 1 || !next.ExtTop.IsZero() && len(keys) <= blockcrypt.MaxDEKs/2 {

@@ -252,8 +252,8 @@ func (f *FS) Root() *Inode { return f.top }
 // ReadOnly reports whether nothing can be written.
 func (f *FS) ReadOnly() bool { return f.readOnly }
 
-// afterFold returns the number of the next fold behind the given one: that of the first fold of the newest key epoch at least, as root
-// says that what is older was sealed under older ones.
+// afterFold returns the number of the next fold behind the given one: that of the first fold of the newest key epoch at
+// least, as root says that what is older was sealed under older ones.
 func afterFold(root *blockcrypt.Root, last uint64) uint64 {
 	return max(last+1, root.Epochs[len(root.Epochs)-1].Fold)
 }

@@ -13,9 +13,9 @@ import (
 // errNotNamed says that a key file is of the vault, but not the one that its root names.
 var errNotNamed = errors.New("it is not the key file that root names")
 
-// RestoreKeyFile puts the key file that the newest root names back into its place, and its copy envfs.json, if data is that file: whole
-// or damaged, what lies there gives way. It needs no key, as root holds the file's hash. It reports whether there was anything to
-// do. If data is another key file the error says so (see IsOtherKeyFile).
+// RestoreKeyFile puts the key file that the newest root names back into its place, and its copy envfs.json, if data is
+// that file: whole or damaged, what lies there gives way. It needs no key, as root holds the file's hash. It reports
+// whether there was anything to do. If data is another key file the error says so (see IsOtherKeyFile).
 func RestoreKeyFile(ctx context.Context, store remote.Store, data []byte) (restored bool, err error) {
 	root, err := readRoot(ctx, store, "")
 	if err != nil {

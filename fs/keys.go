@@ -52,8 +52,8 @@ func (f *FS) ChangeKeys(ctx context.Context, edit func(*keystore.Vault) (*keysto
 	return nil
 }
 
-// changeTo stores the key file of next and makes root name it. wait is the context of waiting for a shared store. foldMu and rootMu are
-// held.
+// changeTo stores the key file of next and makes root name it. wait is the context of waiting for a shared store.
+// foldMu and rootMu are held.
 func (f *FS) changeTo(ctx, wait context.Context, next *keystore.Vault) error {
 	ref, err := f.putKeyFile(ctx, next)
 	if err != nil {

@@ -223,8 +223,8 @@ func TestRescueSeveralNames(t *testing.T) {
 	a.close()
 }
 
-// A file that got another name in one directory comes back under all, also those in directories in which nothing was done, as
-// one file; a second rescue adds nothing.
+// A file that got another name in one directory comes back under all, also those in directories in which nothing was
+// done, as one file; a second rescue adds nothing.
 func TestRescueOtherNames(t *testing.T) {
 	ctx := t.Context()
 	link := func(a *machine, from, to, name string) {

@@ -290,8 +290,8 @@ func (f *FS) purgeNameless(ctx context.Context) error {
 	}
 }
 
-// Close ends what Rewrap, Reencrypt and KeyUse are doing, commits what waits, folds, marks the term as closed and releases everything. If ctx ends first the fold is
-// broken off: the journal is enough to go on from.
+// Close ends what Rewrap, Reencrypt and KeyUse are doing, commits what waits, folds, marks the term as closed and
+// releases everything. If ctx ends first the fold is broken off: the journal is enough to go on from.
 func (f *FS) Close(ctx context.Context) (err error) {
 	f.closeOnce.Do(func() {
 		f.works.end()

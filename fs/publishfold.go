@@ -8,8 +8,8 @@ import (
 	"envfs/blockcrypt"
 )
 
-// A fold of a store that others share publishes what its tree names before root names the tree, and root names the segments,
-// too, that were published while the fold was at work.
+// A fold of a store that others share publishes what its tree names before root names the tree, and root names the
+// segments, too, that were published while the fold was at work.
 
 // send is FS.send for the extents of the new tree. What batches name is published as ever, so that no two do it at a time;
 // at the end of a mount nobody else does, and the segments need not go.

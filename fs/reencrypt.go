@@ -16,10 +16,11 @@ type ReencryptResult struct {
 	Damaged int64 `json:"damaged"` // files and directories that cannot be read whole: files keep an old data key, also those in such a directory
 }
 
-// Reencrypt gives the file at path, or every file in the directory at path and below, a data key of the newest key epoch,
-// and seals its whole content anew under it: so that who knew the old data keys has no use of what the store holds then. What superseded
-// objects and copies of the store hold is not changed by that. It works beside all other use of the vault, and ends with a fold; what
-// was done when it was broken off is not done again. progress, which may be nil, is told of bytes.
+// Reencrypt gives the file at path, or every file in the directory at path and below, a data key of the newest key
+// epoch, and seals its whole content anew under it: so that who knew the old data keys has no use of what the store
+// holds then. What superseded objects and copies of the store hold is not changed by that. It works beside all other
+// use of the vault, and ends with a fold; what was done when it was broken off is not done again. progress, which may
+// be nil, is told of bytes.
 func (f *FS) Reencrypt(ctx context.Context, path string, progress func(done int64)) (ReencryptResult, error) {
 	r := &reencrypter{f: f, progress: progress}
 	work, done, err := f.works.begin(ctx)

@@ -54,8 +54,8 @@ func (n *renewal) isNew(id blockcrypt.ID) {
 	}
 }
 
-// renewKnown renews the file e of which the layer says nothing but attributes, so that one that somebody changes all the time
-// is not left out for ever.
+// renewKnown renews the file e of which the layer says nothing but attributes, so that one that somebody changes all
+// the time is not left out for ever.
 func (fo *folding) renewKnown(ctx context.Context, e *blockcrypt.Entry) error {
 	if fo.renew == nil || fo.renew.room <= 0 || !fo.renew.wants(e) {
 		return nil
@@ -132,8 +132,8 @@ func (fo *folding) renewBelow(ctx context.Context, dir blockcrypt.ID, base *bloc
 	return changed, nil
 }
 
-// spare runs step, which renews a directory of which the layer says nothing. If damage keeps it from that, nothing of it counts,
-// and what is there stays.
+// spare runs step, which renews a directory of which the layer says nothing. If damage keeps it from that, nothing of
+// it counts, and what is there stays.
 func (fo *folding) spare(dir blockcrypt.ID, step func() error) (up bool, err error) {
 	m, done := fo.mark(), fo.renew.done
 	if err = step(); !harms(err) {
@@ -242,7 +242,8 @@ func (fo *folding) renewFile(ctx context.Context, e *blockcrypt.Entry) (r renewe
 	return r, err
 }
 
-// copyPages writes the pages of a file's map anew, with put, and puts them in the place of the old ones in h. died are those.
+// copyPages writes the pages of a file's map anew, with put, and puts them in the place of the old ones in h. died are
+// those.
 func (fo *folding) copyPages(ctx context.Context, id blockcrypt.ID, h *blockcrypt.Header,
 	put func(ctx context.Context, name string, data []byte) (blockcrypt.Hash, error)) (died []blockcrypt.PageRef, err error) {
 	if h.MapTop.IsZero() && h.ExtTop.IsZero() {

@@ -12,8 +12,8 @@ import (
 	"envfs/remote"
 )
 
-// RescueTarget is where Rescue puts what it brings back. Paths are relative, with slashes; directories come before what lies
-// in them.
+// RescueTarget is where Rescue puts what it brings back. Paths are relative, with slashes; directories come before what
+// lies in them.
 type RescueTarget interface {
 	Dir(ctx context.Context, path string, st Stat, xattrs map[string][]byte) error
 
@@ -34,13 +34,14 @@ type Rescued struct {
 	Unreadable  []string // files and directories of which something is missing or damaged, by path
 }
 
-// Rescue brings back the work of a term that was overtaken: every file that was made, changed or given a name in it behind
-// the batch up to which others know the term, whole, under all its names, and the directories above. What lies in a directory that was moved is
-// in the vault still, where it was. lost is the vault as that machine had it, opened by OpenLost; now is the vault as it is.
+// Rescue brings back the work of a term that was overtaken: every file that was made, changed or given a name in it
+// behind the batch up to which others know the term, whole, under all its names, and the directories above. What lies
+// in a directory that was moved is in the vault still, where it was. lost is the vault as that machine had it, opened
+// by OpenLost; now is the vault as it is.
 //
-// It may be called again: what is there already stays. Unless it returns nil and Unreadable is empty, something did not come
-// back, and what was not published is to be kept. ErrIncomplete and ErrDamaged say that this is a part of the journal; with
-// them the rest is brought back if Rescued is not nil.
+// It may be called again: what is there already stays. Unless it returns nil and Unreadable is empty, something did not
+// come back, and what was not published is to be kept. ErrIncomplete and ErrDamaged say that this is a part of the
+// journal; with them the rest is brought back if Rescued is not nil.
 func Rescue(ctx context.Context, lost, now *FS, to RescueTarget) (*Rescued, error) {
 	r := &rescue{lost: lost, to: to, touched: make(map[blockcrypt.ID]bool), gone: make(map[blockcrypt.ID]bool), met: make(map[blockcrypt.ID]bool),
 		removed: make(map[spot]bool), made: make(map[blockcrypt.ID]*linked), dirs: make(map[string]bool), result: new(Rescued)}

@@ -15,9 +15,9 @@ type RewrapResult struct {
 }
 
 // Rewrap wraps all data keys under the newest key epoch, and seals anew what older ones have sealed of the tree, until
-// nothing of the tree is under an older one. It reads and writes headers and indexes, never content that is not in a header. It works
-// beside all other use of the vault, in folds of some thousand files, each a commit: one that was broken off is gone on with by the
-// next. progress, which may be nil, is told of files.
+// nothing of the tree is under an older one. It reads and writes headers and indexes, never content that is not in a
+// header. It works beside all other use of the vault, in folds of some thousand files, each a commit: one that was
+// broken off is gone on with by the next. progress, which may be nil, is told of files.
 func (f *FS) Rewrap(ctx context.Context, progress func(done, total int64)) (RewrapResult, error) {
 	r := &rewrapper{f: f, progress: progress}
 	work, done, err := f.works.begin(ctx)

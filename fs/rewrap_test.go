@@ -70,7 +70,8 @@ func (r *rig) retireOld() {
 	}))
 }
 
-// After Rewrap nothing of the tree needs an older key epoch, and nothing else has changed: also what others wrote meanwhile.
+// After Rewrap nothing of the tree needs an older key epoch, and nothing else has changed: also what others wrote
+// meanwhile.
 func TestRewrap(t *testing.T) {
 	ctx := t.Context()
 	r := newRig(t)

@@ -14,7 +14,8 @@ import (
 	"envfs/fs/filemap"
 )
 
-// Who writes to a file while it is sealed anew, and both find that it needs a new data key, make one key, not two of one number.
+// Who writes to a file while it is sealed anew, and both find that it needs a new data key, make one key, not two of
+// one number.
 func TestReencryptBesideWrites(t *testing.T) {
 	ctx := t.Context()
 	r := newMemRig(t)
@@ -386,8 +387,8 @@ func (w *works) idle() bool {
 	return len(w.stop) == 0
 }
 
-// A file that is written in each of more key epochs than a header has room for data keys is refused then, until it is sealed anew;
-// it keeps nothing from being folded, however its extents are listed.
+// A file that is written in each of more key epochs than a header has room for data keys is refused then, until it is
+// sealed anew; it keeps nothing from being folded, however its extents are listed.
 func TestManyKeyEpochs(t *testing.T) {
 	ctx := t.Context()
 	for _, blocks := range []int{200, 3000} { // a table of extents in the header, and in pages

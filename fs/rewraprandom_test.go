@@ -14,8 +14,8 @@ import (
 	"envfs/remote/dir/memfs"
 )
 
-// Random work, rotated keys, rewrapping and sealing anew, on a store that is full now and then, broken off and crashed at any
-// point: nothing is lost, no object is born or dies twice, and what Rewrap says is true.
+// Random work, rotated keys, rewrapping and sealing anew, on a store that is full now and then, broken off and crashed
+// at any point: nothing is lost, no object is born or dies twice, and what Rewrap says is true.
 func TestRewrapAtRandom(t *testing.T) {
 	base := uint64(time.Now().UnixNano())
 	for i := range uint64(4) {
@@ -137,8 +137,8 @@ func (x *rotated) large(name string) {
 	x.want[name] = data
 }
 
-// sealedAsSaid checks that each object of the tree is under the key epoch that root tells by its birth, and that fold records say
-// of no other that it lives.
+// sealedAsSaid checks that each object of the tree is under the key epoch that root tells by its birth, and that fold
+// records say of no other that it lives.
 func (r *rig) sealedAsSaid() {
 	r.t.Helper()
 	ctx := r.t.Context()

@@ -9,8 +9,8 @@ import (
 // errClosing ends long work beside a mount that ends.
 var errClosing = errors.New("the vault is being closed")
 
-// works are the long pieces of work beside a mount that go through the whole tree. Nothing may use keys or store once Close has
-// released them, so Close ends these first. The zero value has none.
+// works are the long pieces of work beside a mount that go through the whole tree. Nothing may use keys or store once
+// Close has released them, so Close ends these first. The zero value has none.
 type works struct {
 	mu    sync.Mutex
 	ended bool
@@ -19,7 +19,8 @@ type works struct {
 	all   sync.WaitGroup
 }
 
-// begin returns the context of a piece of work, which ends with ctx or when the vault is closed. done is to be called at its end.
+// begin returns the context of a piece of work, which ends with ctx or when the vault is closed. done is to be called
+// at its end.
 func (w *works) begin(ctx context.Context) (work context.Context, done func(), err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

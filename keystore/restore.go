@@ -10,11 +10,11 @@ import (
 	"envfs/blockcrypt"
 )
 
-// RestoreSlots returns the vault with the slots of an older key file, from a backup, in place of its own, under a new root key and a new
-// key epoch: what was added since does not open the vault any more, what was removed since opens it again. opened is old
-// after it was unlocked, or nil. The new root key is sealed to the slots' public keys, so a backup that somebody else changed is refused
-// ([ErrAltered]): its MAC is checked under its root key, which either the vault's keyring still has, as some slot names it, or
-// opened does; else it is refused, too ([ErrUnproven]).
+// RestoreSlots returns the vault with the slots of an older key file, from a backup, in place of its own, under a new
+// root key and a new key epoch: what was added since does not open the vault any more, what was removed since opens it
+// again. opened is old after it was unlocked, or nil. The new root key is sealed to the slots' public keys, so a backup
+// that somebody else changed is refused ([ErrAltered]): its MAC is checked under its root key, which either the vault's
+// keyring still has, as some slot names it, or opened does; else it is refused, too ([ErrUnproven]).
 func (v *Vault) RestoreSlots(rnd io.Reader, now time.Time, old *File, opened *Vault) (*Vault, error) {
 	return v.change(rnd, now, fmt.Sprintf("restore the slots of generation %d", old.Generation()), func(d *draft) error {
 		if old.VaultID() != v.file.VaultID() {

@@ -65,7 +65,8 @@ func TestRestoreUnproven(t *testing.T) {
 	opens(t, next, two)
 }
 
-// A backup that somebody has changed, or of which that cannot be told, brings back no slots: the root key would be sealed to them.
+// A backup that somebody has changed, or of which that cannot be told, brings back no slots: the root key would be
+// sealed to them.
 func TestRestoreSlotsOfForgedBackup(t *testing.T) {
 	a, b, c := keyFile(t, 1), keyFile(t, 2), keyFile(t, 3)
 	v := create1(t, a, b)

@@ -118,8 +118,8 @@ func (i ids) slotKeys(w []byte, s *slotDocument) (key []byte, commitment [32]byt
 	return b[:blockcrypt.KeySize], commitment
 }
 
-// payloadAAD covers all of a slot but what it seals, and but what its provider wrapped: that may be wrapped anew by who does
-// not know W, and with another one the commitment does not fit.
+// payloadAAD covers all of a slot but what it seals, and but what its provider wrapped: that may be wrapped anew by who
+// does not know W, and with another one the commitment does not fit.
 func (i ids) payloadAAD(s *slotDocument) []byte {
 	var kdf []byte
 	if s.KDF != nil {

@@ -14,11 +14,10 @@ import (
 
 // Unlock opens the key file with whichever provider fits one of its slots: first those that cost nothing, then all
 // others at once, except that keys are derived from passphrases one after the other. The first that opens counts, and
-// the others' contexts end.
-// It returns [ErrWrongKey] if a slot was tried to the end and none opened or a provider refused, [ErrNoSlot] if none could be
-// tried (both with the providers' errors), and [ErrAltered] if a slot opened but the file is not
-// what a holder of the root key wrote or its root key does not succeed the one that the slot names. The caller closes the
-// vault. No provider is in use any more when Unlock returns.
+// the others' contexts end. It returns [ErrWrongKey] if a slot was tried to the end and none opened or a provider
+// refused, [ErrNoSlot] if none could be tried (both with the providers' errors), and [ErrAltered] if a slot opened but
+// the file is not what a holder of the root key wrote or its root key does not succeed the one that the slot names. The
+// caller closes the vault. No provider is in use any more when Unlock returns.
 func (f *File) Unlock(ctx context.Context, providers []Provider) (*Vault, error) {
 	v, err := race(ctx, f.attempts(providers), func(ctx context.Context, a attempt) (*Vault, error) {
 		w, err := secret(ctx, a.provider, f.doc.slotInfo(a.slot))

@@ -131,8 +131,9 @@ func (v *Vault) Locked() error {
 	return v.arena.Locked()
 }
 
-// Supersede wipes what only changes of the vault need, once its next key file has been committed: root keys, and the secret of the slot
-// that opened it. KEKs stay until [Vault.Close], as somebody may be using one. v cannot be changed any more.
+// Supersede wipes what only changes of the vault need, once its next key file has been committed: root keys, and the
+// secret of the slot that opened it. KEKs stay until [Vault.Close], as somebody may be using one. v cannot be changed
+// any more.
 func (v *Vault) Supersede() {
 	v.mu.Lock()
 	defer v.mu.Unlock()

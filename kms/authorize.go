@@ -35,8 +35,8 @@ func administer(c *Call) error {
 	return denied(c, c.Action, "*")
 }
 
-// target returns the key that a call names, by id, ARN or alias, if its caller may do the action with it. Who may not is told the
-// same whether or not there is such a key. The caller holds s.mu.
+// target returns the key that a call names, by id, ARN or alias, if its caller may do the action with it. Who may not
+// is told the same whether or not there is such a key. The caller holds s.mu.
 func (s *Service) target(c *Call, action, name string, context map[string]string) (*key, error) {
 	c.key = name
 	if name == "" || len(name) > 2048 {

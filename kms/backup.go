@@ -12,8 +12,8 @@ import (
 // backup does nothing but be logged: who makes a backup calls it before [Service.WriteBackup].
 func (s *Service) backup(*Call, *none) (*none, error) { return &none{}, nil }
 
-// WriteBackup writes a copy of the KMS as of one moment, as a tar archive: what it is unpacked to is a KMS. Keys in it are sealed as in
-// the original, by the passphrase or key of now.
+// WriteBackup writes a copy of the KMS as of one moment, as a tar archive: what it is unpacked to is a KMS. Keys in it
+// are sealed as in the original, by the passphrase or key of now.
 func (s *Service) WriteBackup(w io.Writer) error {
 	now := s.now()
 	t := tar.NewWriter(w)

@@ -89,7 +89,8 @@ func local[In, Out any](f func(*Service, *Call, *In) (*Out, error)) operation {
 	return op
 }
 
-// decode decodes the input of a call. Members that are not known are refused: they would ask for something that is not done.
+// decode decodes the input of a call. Members that are not known are refused: they would ask for something that is not
+// done.
 func decode(body []byte, in any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
@@ -108,8 +109,9 @@ type none struct{}
 // wiper is an output that holds secrets.
 type wiper interface{ wipe() }
 
-// Do answers a call: with JSON, which the caller wipes as there may be secrets in it, or with an [*Error]. The call is in the
-// audit log when Do returns; if it cannot be, it is answered with an error, and nothing of what it led to is told.
+// Do answers a call: with JSON, which the caller wipes as there may be secrets in it, or with an [*Error]. The call is
+// in the audit log when Do returns; if it cannot be, it is answered with an error, and nothing of what it led to is
+// told.
 func (s *Service) Do(c *Call, body []byte) ([]byte, *Error) {
 	c.at = s.now()
 	op, ok := operations[c.Action]
@@ -159,7 +161,8 @@ func (s *Service) do(c *Call, op operation, body []byte) ([]byte, *Error) {
 	return reply, nil
 }
 
-// current reports whether the caller's access key is still one: it may have been taken away since the signature was verified.
+// current reports whether the caller's access key is still one: it may have been taken away since the signature was
+// verified.
 func (s *Service) current(c *Call) bool {
 	if c.Caller.Local || c.Caller.AccessKey == "" {
 		return true
@@ -168,8 +171,9 @@ func (s *Service) current(c *Call) bool {
 	return ok && now == c.Caller
 }
 
-// Refuse has a call in the log that was refused before it came to [Service.Do], for instance because its signature is wrong. count
-// tells how many more were refused that are not in the log one by one. It returns the error to answer with.
+// Refuse has a call in the log that was refused before it came to [Service.Do], for instance because its signature is
+// wrong. count tells how many more were refused that are not in the log one by one. It returns the error to answer
+// with.
 func (s *Service) Refuse(c *Call, err *Error, count int) *Error {
 	c.at = s.now()
 	e := c.entry(err.Code)

@@ -9,15 +9,16 @@ import (
 	"envfs/kms/store"
 )
 
-// note is kept in the store with a change until its line is in the audit log: if a crash comes between, the line is written at the
-// next start. So there is no change without its line.
+// note is kept in the store with a change until its line is in the audit log: if a crash comes between, the line is
+// written at the next start. So there is no change without its line.
 type note struct {
 	Head  uint64       `json:"head"` // the log's last line when the change was made
 	Entry *audit.Entry `json:"entry"`
 }
 
-// commit makes a change durable with put, then shows it to other calls with show. Who uses keys waits from then on until the change is in
-// the log: [Service.settle] must follow, whatever happens. The caller holds s.change, and not s.mu.
+// commit makes a change durable with put, then shows it to other calls with show. Who uses keys waits from then on
+// until the change is in the log: [Service.settle] must follow, whatever happens. The caller holds s.change, and not
+// s.mu.
 func (s *Service) commit(c *Call, put func(tx *store.Tx) error, show func()) error {
 	s.notesMu.Lock()
 	obsolete := s.obsolete

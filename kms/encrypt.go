@@ -94,7 +94,8 @@ func (s *Service) decrypt(c *Call, in *decryptInput) (*decryptOutput, error) {
 	return &decryptOutput{k.arn, plaintext, symmetric}, nil
 }
 
-// keyOf returns the key of a blob, if the caller may do the action with it. named is the key that the caller believes it to be, if any.
+// keyOf returns the key of a blob, if the caller may do the action with it. named is the key that the caller believes
+// it to be, if any.
 func (s *Service) keyOf(c *Call, action string, b []byte, named string, context map[string]string) (*key, error) {
 	if n := len(b); n < 1 || n > maxCiphertext {
 		return nil, invalidLength("ciphertextBlob", 1, maxCiphertext)

@@ -52,8 +52,8 @@ func AuditDir(dir string) string { return filepath.Join(dir, auditName) }
 // StorePath returns where the store of the KMS in dir lies.
 func StorePath(dir string) string { return filepath.Join(dir, storeName) }
 
-// Init makes a KMS in dir, which may exist if it holds nothing of one, and returns the access key of its first administrator,
-// [AdminUser]. If it is interrupted it can be called again.
+// Init makes a KMS in dir, which may exist if it holds nothing of one, and returns the access key of its first
+// administrator, [AdminUser]. If it is interrupted it can be called again.
 func Init(ctx context.Context, dir string, config Config, sealer store.Sealer, now time.Time) (*Access, error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("make KMS: %w", err)

@@ -51,8 +51,8 @@ func (s *Service) putKeyPolicy(c *Call, in *putKeyPolicyInput) (*none, error) {
 	return &none{}, err
 }
 
-// usePolicy makes k keep to the text of its policy. It refuses one that names users whom there are not, and, if locking oneself out
-// was not asked for, one under which the caller could not change it again. The caller holds s.mu.
+// usePolicy makes k keep to the text of its policy. It refuses one that names users whom there are not, and, if locking
+// oneself out was not asked for, one under which the caller could not change it again. The caller holds s.mu.
 func (s *Service) usePolicy(c *Call, k *key, lockout bool) error {
 	p, err := policy.Parse(k.Policy, s.config.Account)
 	if err != nil {

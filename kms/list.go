@@ -18,8 +18,8 @@ type pageEnd struct {
 	Truncated  bool
 }
 
-// cut returns a page of a list: limit elements, at most most, unless the caller wants another number. A marker is the number of the
-// next element; what is added or removed meanwhile may be missing or listed twice.
+// cut returns a page of a list: limit elements, at most most, unless the caller wants another number. A marker is the
+// number of the next element; what is added or removed meanwhile may be missing or listed twice.
 func cut[T any](all []T, p page, limit, most int) ([]T, pageEnd, error) {
 	if p.Limit != nil {
 		limit = *p.Limit

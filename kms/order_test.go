@@ -75,8 +75,8 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestDisabledMeansDisabled: between the line of a change that forbids something and that of one that allows it again, no line tells that it
-// was done.
+// TestDisabledMeansDisabled: between the line of a change that forbids something and that of one that allows it again,
+// no line tells that it was done.
 func TestDisabledMeansDisabled(t *testing.T) {
 	m := newMachine(t)
 	key := m.key()

@@ -48,7 +48,8 @@ type Options struct {
 	Log *slog.Logger     // for the operator; nil: none
 }
 
-// Open opens the KMS in dir, and holds its lock until it is closed. Errors are those of [store.Open], [audit.ErrAltered], or others.
+// Open opens the KMS in dir, and holds its lock until it is closed. Errors are those of [store.Open],
+// [audit.ErrAltered], or others.
 func Open(ctx context.Context, dir string, sealer store.Sealer, o Options) (*Service, error) {
 	s := &Service{
 		dir: dir, now: o.Now, log: o.Log,
@@ -190,7 +191,8 @@ func (s *Service) Close() error {
 	return errors.Join(err, s.store.Close())
 }
 
-// Reseal has the root secret rest under another seal from now on, for a caller who administers the KMS on its machine, and has that in the log.
+// Reseal has the root secret rest under another seal from now on, for a caller who administers the KMS on its machine,
+// and has that in the log.
 func (s *Service) Reseal(ctx context.Context, c *Call, sealer store.Sealer) error {
 	c.Action, c.at, c.subject = "Reseal", s.now(), sealer.Kind()
 	s.change.Lock()

@@ -8,8 +8,8 @@ import (
 // serviceName is who the log names for what the service does by itself.
 const serviceName = "service"
 
-// Sweep does what is due: it deletes keys whose waiting time is over and rotates those that rotate by themselves. It is to be
-// called now and then.
+// Sweep does what is due: it deletes keys whose waiting time is over and rotates those that rotate by themselves. It is
+// to be called now and then.
 func (s *Service) Sweep() error {
 	now := s.now()
 	var dead, old []*key

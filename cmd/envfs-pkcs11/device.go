@@ -48,8 +48,8 @@ func (d *device) initialize() error {
 // close logs out and lets the module end.
 func (d *device) close() { _ = d.module.Finalize() }
 
-// answer does what a request wants. A session or a handle that has become stale, because the token was taken away, or the module
-// was reset, is replaced once.
+// answer does what a request wants. A session or a handle that has become stale, because the token was taken away, or
+// the module was reset, is replaced once.
 func (d *device) answer(q wire.Request) wire.Reply {
 	r, err := d.try(q)
 	code, ok := errors.AsType[pkcs11.Error](err)
@@ -167,8 +167,8 @@ func (d *device) forget() {
 	}
 }
 
-// again initialises the module anew, unless there is a session that this would end, and tells whether it has: some modules find a
-// token that has come only so.
+// again initialises the module anew, unless there is a session that this would end, and tells whether it has: some
+// modules find a token that has come only so.
 func (d *device) again() bool {
 	for slot, s := range d.sessions {
 		if t, err := d.module.GetTokenInfo(slot); err == nil && t.SerialNumber == s.serial {

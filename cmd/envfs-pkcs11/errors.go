@@ -45,8 +45,8 @@ func codeOf(err error) wire.Code {
 	return wire.Away
 }
 
-// loginError returns the error of a login. Tokens have many words for a wrong PIN, so all that does not say that the PIN never
-// reached the token counts as a try.
+// loginError returns the error of a login. Tokens have many words for a wrong PIN, so all that does not say that the
+// PIN never reached the token counts as a try.
 func loginError(token string, err error) error {
 	code, ok := errors.AsType[pkcs11.Error](err)
 	if ok {

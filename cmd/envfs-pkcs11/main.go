@@ -1,8 +1,8 @@
-// Command envfs-pkcs11 is envfs's helper for PKCS#11 modules: it loads the module that its argument names, and answers requests on
-// its standard input (keystore/pkcs11/wire) until that ends. envfs starts it; nobody else needs to.
+// Command envfs-pkcs11 is envfs's helper for PKCS#11 modules: it loads the module that its argument names, and answers
+// requests on its standard input (keystore/pkcs11/wire) until that ends. envfs starts it; nobody else needs to.
 //
-// It is a program of its own because a module is a shared library made by its vendor: it needs the C library, which envfs does
-// not, and it may crash or hang.
+// It is a program of its own because a module is a shared library made by its vendor: it needs the C library, which
+// envfs does not, and it may crash or hang.
 package main
 
 import (

@@ -98,8 +98,8 @@ func mountWords(flags *pflag.FlagSet, store, point string, options []string) ([]
 // fstabEscapes are fstab's ways to write what would end a field or an option.
 var fstabEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\054`, ",", `\134`, `\`)
 
-// mountFlag returns the flag that an option stands for; empty if it stands for none. It refuses one that would take the next word of
-// the command line for its value.
+// mountFlag returns the flag that an option stands for; empty if it stands for none. It refuses one that would take the
+// next word of the command line for its value.
 func mountFlag(flags *pflag.FlagSet, option string) (string, error) {
 	for _, o := range ordinaryOptions {
 		if option == o {

@@ -137,8 +137,8 @@ func changeKeys(ctx context.Context, v *vault, k *control.KeyChange, prove bool)
 // renewPatience bounds how long mounting waits for a shared store to take in a slot that is renewed.
 const renewPatience = 10 * time.Second
 
-// renewSlot has the slot that opened the vault name the root key in use, if others have rotated it: from then on it opens without
-// HPKE, and who remembers the new root key sees that the slot's holder does, too.
+// renewSlot has the slot that opened the vault name the root key in use, if others have rotated it: from then on it
+// opens without HPKE, and who remembers the new root key sees that the slot's holder does, too.
 func (v *vault) renewSlot(ctx context.Context) error {
 	if v.ReadOnly() || !v.keys.NeedsRenewal() {
 		return nil

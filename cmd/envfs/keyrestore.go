@@ -139,8 +139,8 @@ func (a *app) confirmRestore(ctx context.Context, now, old *keystore.File, yes b
 	return nil
 }
 
-// restoreSlots puts the slots of an older key file into a vault. If the keys that open the vault now open the older file, too, all
-// of its slots can come back.
+// restoreSlots puts the slots of an older key file into a vault. If the keys that open the vault now open the older
+// file, too, all of its slots can come back.
 func restoreSlots(ctx context.Context, now *keystore.Vault, k *control.KeyChange, at time.Time) (*keystore.Vault, error) {
 	old, err := keystore.Parse(k.KeyFile)
 	if err != nil {

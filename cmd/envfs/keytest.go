@@ -142,8 +142,8 @@ func (a *app) showTest(t slotTest, asJSON bool) error {
 	return err
 }
 
-// allProviders returns a provider for each key that the user names and for each kind of slots that this machine is configured for;
-// if there is none it asks for the passphrase. They work until wipe is called.
+// allProviders returns a provider for each key that the user names and for each kind of slots that this machine is
+// configured for; if there is none it asks for the passphrase. They work until wipe is called.
 func (a *app) allProviders(ctx context.Context, src *secret.Source, kf *keystore.File) (all []keystore.Provider, wipe func(), err error) {
 	b, err := a.given(ctx, src)
 	wipe = func() { b.Wipe() }

@@ -29,8 +29,8 @@ func kmsFlags(f *pflag.FlagSet, src *secret.Source) {
 	src.Credential = kmsCredential + ".pin"
 }
 
-// kmsSealer returns what unseals the KMS in dir, from where the user says, from systemd, by the provider for which this machine is
-// configured, or by asking. wipe is to be called when it is not needed any more.
+// kmsSealer returns what unseals the KMS in dir, from where the user says, from systemd, by the provider for which this
+// machine is configured, or by asking. wipe is to be called when it is not needed any more.
 func (a *app) kmsSealer(ctx context.Context, dir string, src *secret.Source) (s store.Sealer, wipe func(), err error) {
 	b, err := kmsSecret(ctx, src)
 	if err != nil {
@@ -63,7 +63,8 @@ func (a *app) kmsSealer(ctx context.Context, dir string, src *secret.Source) (s 
 	return localSealer(ctx, &b, keystore.KDFParams{})
 }
 
-// masterSealer returns the seal of the one master key that find finds. b is what else the user has given: nothing, or it is refused.
+// masterSealer returns the seal of the one master key that find finds. b is what else the user has given: nothing, or
+// it is refused.
 func (a *app) masterSealer(ctx context.Context, src *secret.Source, b *secret.Bundle,
 	find func(context.Context, *secret.Source) ([]keystore.Wrapper, error)) (s store.Sealer, wipe func(), err error) {
 	defer b.Wipe()

@@ -149,8 +149,8 @@ func preparePoint(arg string, req *mountRequest) (string, error) {
 	return point, nil
 }
 
-// ownMount returns an error that says where a daemon of this user has the store mounted for writing, if one has. With another
-// state directory it is as good as on another machine.
+// ownMount returns an error that says where a daemon of this user has the store mounted for writing, if one has. With
+// another state directory it is as good as on another machine.
 func ownMount(store string, at state.Places) error {
 	cs, err := control.Find(func(h control.Hello) bool {
 		return h.Store == storeName(store) && !h.ReadOnly && (h.StateDir == "" || h.StateDir == placeOf(store, at))

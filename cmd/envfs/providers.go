@@ -27,8 +27,8 @@ func (a *app) machine(src *secret.Source) masterkey.Machine {
 	}
 }
 
-// tokens returns the PKCS#11 module that the user or the environment names, nil if there is none. It is the same one for all
-// providers of the process, so that each token is logged in to once.
+// tokens returns the PKCS#11 module that the user or the environment names, nil if there is none. It is the same one
+// for all providers of the process, so that each token is logged in to once.
 func (a *app) tokens(src *secret.Source) *pkcs11.Module {
 	path := cmp.Or(src.Module, os.Getenv("ENVFS_PKCS11_MODULE"))
 	if a.module == nil && path != "" {
@@ -96,8 +96,8 @@ func (a *app) wrappers(ctx context.Context, src *secret.Source) ([]keystore.Wrap
 	return all, nil
 }
 
-// newWrappers returns those of the master keys that are to open the store at path from now on, and says which they are where the
-// machine has chosen.
+// newWrappers returns those of the master keys that are to open the store at path from now on, and says which they are
+// where the machine has chosen.
 func (a *app) newWrappers(ctx context.Context, src *secret.Source, path string) ([]keystore.Wrapper, error) {
 	all, err := a.wrappers(ctx, src)
 	if err != nil {
@@ -120,8 +120,8 @@ func (a *app) newWrappers(ctx context.Context, src *secret.Source, path string) 
 	return all, nil
 }
 
-// canKeepKeys refuses a state directory in which a key of the store at path would be of no use: where the store is, or where it
-// does not stay.
+// canKeepKeys refuses a state directory in which a key of the store at path would be of no use: where the store is, or
+// where it does not stay.
 func (a *app) canKeepKeys(path string) error {
 	if err := a.at.Apart(); err != nil {
 		return err

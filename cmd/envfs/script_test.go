@@ -78,8 +78,8 @@ func port(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], number)
 }
 
-// ageIdentity writes an age identity to a file and sets a variable to its recipient: identity FILE NAME [pq | PASSPHRASE-FILE]. Debian's
-// age-keygen makes no hybrid ones yet, and its age reads passphrases from terminals only.
+// ageIdentity writes an age identity to a file and sets a variable to its recipient: identity FILE NAME [pq |
+// PASSPHRASE-FILE]. Debian's age-keygen makes no hybrid ones yet, and its age reads passphrases from terminals only.
 func ageIdentity(ts *testscript.TestScript, neg bool, args []string) {
 	var secret, recipient string
 	if len(args) == 3 && args[2] == "pq" {

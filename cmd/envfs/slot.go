@@ -17,7 +17,8 @@ import (
 // minSlotPrefix is how much of a slot's id names it.
 const minSlotPrefix = 4
 
-// findSlot returns the slot that a user names by its id, the beginning of it, or its label; or by its kind, if that is no label.
+// findSlot returns the slot that a user names by its id, the beginning of it, or its label; or by its kind, if that is
+// no label.
 func findSlot(kf *keystore.File, name string) (keystore.SlotInfo, error) {
 	if name == "" { // or it would name the slots without a label
 		return keystore.SlotInfo{}, fmt.Errorf("%w: no slot is named", errUsage)
@@ -103,8 +104,8 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore
 	return err
 }
 
-// undo takes back what read has left, after a change that has failed: a file with a recovery code that opens nothing. If it cannot
-// be told whether the change was made the file stays.
+// undo takes back what read has left, after a change that has failed: a file with a recovery code that opens nothing.
+// If it cannot be told whether the change was made the file stays.
 func (o *newKeyFlags) undo(ctx context.Context, arg string) error {
 	if o.written == 0 {
 		return nil

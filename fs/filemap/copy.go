@@ -8,8 +8,8 @@ import (
 )
 
 // Copy writes every page of a file's map and extent table anew, with the same content but for references to pages, and
-// puts the new tops into h. load returns the body of an old page, emit writes a new one and returns the reference to it, children
-// first. died are the old pages. Which block lies where does not change.
+// puts the new tops into h. load returns the body of an old page, emit writes a new one and returns the reference to
+// it, children first. died are the old pages. Which block lies where does not change.
 func Copy(ctx context.Context, h *blockcrypt.Header, load func(context.Context, PageKey) ([]byte, error),
 	emit func(body []byte) (blockcrypt.PageRef, error)) (died []blockcrypt.PageRef, err error) {
 	c := &copier{load: load, emit: emit}

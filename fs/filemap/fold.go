@@ -71,8 +71,8 @@ func (o *FoldOutput) Apply(h *blockcrypt.Header) {
 // Build folds a delta into the map of a file: it writes the leaf pages that change and the nodes above them, and counts
 // what each extent still holds. Pages that stay as they are keep their reference; they are loaded only where the delta
 // touches them or the end of the file cuts them, and a few more when a map has become so small that it may come back
-// into the header; with in.Old all nodes are. The counts of live blocks are exact if they were. A map and a table that contradict each other give
-// an error that wraps [blockcrypt.ErrDamaged].
+// into the header; with in.Old all nodes are. The counts of live blocks are exact if they were. A map and a table that
+// contradict each other give an error that wraps [blockcrypt.ErrDamaged].
 func Build(ctx context.Context, in FoldInput) (*FoldOutput, error) {
 	out, err := in.build(ctx)
 	if err != nil {

@@ -429,7 +429,8 @@ func TestFoldAgainstModel(t *testing.T) {
 	}
 }
 
-// The map of a file of up to Unpaged blocks lies in its header, however large it once was, and however large the numbers in it are.
+// The map of a file of up to Unpaged blocks lies in its header, however large it once was, and however large the
+// numbers in it are.
 func TestUnpaged(t *testing.T) {
 	rng := newRand(t)
 	paged := 0

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// caller is the context of a request that may have to wait for the store: it ends when the program that has made the request
-// is dying, and so nobody sees the EINTR. The kernel tells of the first signal only, whichever it is and whether or not it
-// ends the program, so from then on it is looked which signals wait to be taken.
+// caller is the context of a request that may have to wait for the store: it ends when the program that has made the
+// request is dying, and so nobody sees the EINTR. The kernel tells of the first signal only, whichever it is and
+// whether or not it ends the program, so from then on it is looked which signals wait to be taken.
 type caller struct {
 	context.Context
 	thread      uint32 // as this process sees it; 0: it is in another PID namespace

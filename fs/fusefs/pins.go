@@ -10,10 +10,10 @@ import (
 	"envfs/fs"
 )
 
-// A program that opens a file by a name that the kernel remembers, just when another has replaced that file, meets ESTALE. The
-// kernel then looks the name up and opens what it finds, and that once: the next replacement in between would be the
-// program's. So what is looked up soon after such an open is held open for a moment: a file that is open lives on when it is
-// replaced.
+// A program that opens a file by a name that the kernel remembers, just when another has replaced that file, meets
+// ESTALE. The kernel then looks the name up and opens what it finds, and that once: the next replacement in between
+// would be the program's. So what is looked up soon after such an open is held open for a moment: a file that is open
+// lives on when it is replaced.
 
 const (
 	// pinTime is for how long files are held open, and for how long after an open that was stale.

@@ -1,8 +1,9 @@
-// Package agekey has slots for people who have an age identity (age-encryption.org/v1): W is encrypted to their recipient,
-// so whoever makes the slot needs nothing secret of theirs.
+// Package agekey has slots for people who have an age identity (age-encryption.org/v1): W is encrypted to their
+// recipient, so whoever makes the slot needs nothing secret of theirs.
 //
-// age has no associated data; what is encrypted is W and the hash of the slot's context, as package keystore binds them.
-// Only age's native keys are known, X25519 and the hybrid of ML-KEM-768 and X25519. Plugins are other programs and are not run.
+// age has no associated data; what is encrypted is W and the hash of the slot's context, as package keystore binds
+// them. Only age's native keys are known, X25519 and the hybrid of ML-KEM-768 and X25519. Plugins are other programs
+// and are not run.
 package agekey
 
 import (

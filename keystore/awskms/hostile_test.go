@@ -42,7 +42,8 @@ func TestHostileReplies(t *testing.T) {
 	}
 }
 
-// An environment with nothing in it, or with nonsense, is an error that says so, not a crash. Keys never go over a network in clear.
+// An environment with nothing in it, or with nonsense, is an error that says so, not a crash. Keys never go over a
+// network in clear.
 func TestEnvironments(t *testing.T) {
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "AWS_") || name == "HOME" {

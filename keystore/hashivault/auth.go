@@ -114,8 +114,8 @@ func (a *auth) login(ctx context.Context, c *client) error {
 	return nil
 }
 
-// renew renews the given token at its first use, if less than half of its time is left and it can be renewed. Whether that works
-// only the next request tells: a policy may forbid it, and the token still opens.
+// renew renews the given token at its first use, if less than half of its time is left and it can be renewed. Whether
+// that works only the next request tells: a policy may forbid it, and the token still opens.
 func (a *auth) renew(ctx context.Context, c *client) {
 	if a.looked {
 		return

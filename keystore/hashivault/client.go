@@ -30,8 +30,9 @@ type client struct {
 
 // Configured reports whether this machine says where Vault is: VAULT_ADDR or BAO_ADDR.
 //
-// Of the same variables, which OpenBao's tools also call BAO_..., come VAULT_NAMESPACE, VAULT_CACERT or VAULT_CAPATH, and who asks:
-// VAULT_TOKEN; or an AppRole, VAULT_ROLE_ID with VAULT_SECRET_ID, mounted at VAULT_APPROLE_PATH ("approle"); or ~/.vault-token.
+// Of the same variables, which OpenBao's tools also call BAO_..., come VAULT_NAMESPACE, VAULT_CACERT or VAULT_CAPATH,
+// and who asks: VAULT_TOKEN; or an AppRole, VAULT_ROLE_ID with VAULT_SECRET_ID, mounted at VAULT_APPROLE_PATH
+// ("approle"); or ~/.vault-token.
 func Configured(getenv func(string) string) bool { return variable(getenv, "ADDR") != "" }
 
 // variable returns VAULT_name, or else BAO_name.
@@ -131,7 +132,8 @@ func (c *client) get(ctx context.Context, path string, data any) error {
 	return c.authorized(ctx, http.MethodGet, path, nil, data)
 }
 
-// authorized makes a request with a token. If one of an AppRole is refused, which it is when it has expired, there is another login.
+// authorized makes a request with a token. If one of an AppRole is refused, which it is when it has expired, there is
+// another login.
 func (c *client) authorized(ctx context.Context, method, path string, body, data any) error {
 	token, again, err := c.auth.token(ctx, c)
 	if err != nil {

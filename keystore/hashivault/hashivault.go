@@ -1,9 +1,9 @@
 // Package hashivault has master keys in HashiCorp Vault's Transit engine, or in OpenBao's, which has the same API.
 //
-// W is a data key of 32 bytes that Transit makes (datakey/plaintext); the slot keeps its ciphertext and the key's name. The slot's
-// context is Transit's derivation context: the key must be derived, or Vault ignores the context, and one vault's slot would open in
-// another's name. Package hashivault finds that out when a slot is made. It never sends associated_data: datakey ignores it, and
-// rewrap does not know it.
+// W is a data key of 32 bytes that Transit makes (datakey/plaintext); the slot keeps its ciphertext and the key's name.
+// The slot's context is Transit's derivation context: the key must be derived, or Vault ignores the context, and one
+// vault's slot would open in another's name. Package hashivault finds that out when a slot is made. It never sends
+// associated_data: datakey ignores it, and rewrap does not know it.
 //
 // The client is written here, of three requests, because Vault's own brings some forty modules.
 package hashivault
@@ -32,8 +32,8 @@ type Provider struct {
 
 var _ keystore.Wrapper = (*Provider)(nil)
 
-// New returns a provider for the key that uri names. Without one it only opens slots that are there. Where Vault is, and who asks, it
-// has from where Vault's tools have it; see [Configured]. No request is made yet.
+// New returns a provider for the key that uri names. Without one it only opens slots that are there. Where Vault is,
+// and who asks, it has from where Vault's tools have it; see [Configured]. No request is made yet.
 func New(uri string, getenv func(string) string) (*Provider, error) {
 	var key name
 	if uri != "" {
@@ -52,8 +52,8 @@ func New(uri string, getenv func(string) string) (*Provider, error) {
 // Kind implements keystore.Provider.
 func (p *Provider) Kind() string { return Kind }
 
-// Wrap implements keystore.Wrapper. It asks for a data key and then whether it opens: under its own context, as the vault will later,
-// and under another, which Vault must refuse.
+// Wrap implements keystore.Wrapper. It asks for a data key and then whether it opens: under its own context, as the
+// vault will later, and under another, which Vault must refuse.
 func (p *Provider) Wrap(ctx context.Context, s keystore.SlotInfo) ([]byte, keystore.ProviderData, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -38,8 +38,8 @@ func parseURI(uri string) (name, error) {
 	return parseName(text)
 }
 
-// parseName accepts MOUNT/NAME, where MOUNT may have several parts. Each part has only letters, digits and "._-", so that it is
-// spelled in a URL as it is and leads nowhere else.
+// parseName accepts MOUNT/NAME, where MOUNT may have several parts. Each part has only letters, digits and "._-", so
+// that it is spelled in a URL as it is and leads nowhere else.
 func parseName(text string) (name, error) {
 	at := strings.LastIndexByte(text, '/')
 	if at < 0 || len(text) > maxName {

@@ -1,10 +1,10 @@
-// Package loginkeyring has slots whose W lies in the user's login keyring: GNOME Keyring, KWallet or whatever else serves the
-// Secret Service API (specifications.freedesktop.org/secret-service) on the session bus. So who has logged in is asked
-// nothing.
+// Package loginkeyring has slots whose W lies in the user's login keyring: GNOME Keyring, KWallet or whatever else
+// serves the Secret Service API (specifications.freedesktop.org/secret-service) on the session bus. So who has logged
+// in is asked nothing.
 //
-// An entry of the keyring holds W and the hash of the slot's context, as package keystore binds them. Its attributes are
-// "service", envfs, and "username", 16 random bytes in hexadecimal, which are all that the slot keeps; its label tells people
-// which vault it opens.
+// An entry of the keyring holds W and the hash of the slot's context, as package keystore binds them. Its attributes
+// are "service", envfs, and "username", 16 random bytes in hexadecimal, which are all that the slot keeps; its label
+// tells people which vault it opens.
 package loginkeyring
 
 import (
@@ -40,11 +40,12 @@ type Provider struct{ bus string }
 
 var _ keystore.Wrapper = (*Provider)(nil)
 
-// New returns a provider for the keyring on the session bus with the given address (D-Bus specification, "Server Addresses").
+// New returns a provider for the keyring on the session bus with the given address (D-Bus specification, "Server
+// Addresses").
 func New(bus string) *Provider { return &Provider{bus} }
 
-// Bus returns the address of the session bus, "" if there is none: what DBUS_SESSION_BUS_ADDRESS says, else the socket of the
-// user's systemd. None is started.
+// Bus returns the address of the session bus, "" if there is none: what DBUS_SESSION_BUS_ADDRESS says, else the socket
+// of the user's systemd. None is started.
 func Bus(getenv func(string) string) string {
 	if address := getenv("DBUS_SESSION_BUS_ADDRESS"); address != "" {
 		return address
@@ -71,8 +72,8 @@ func Parse(uri string) error {
 // Kind implements keystore.Provider.
 func (p *Provider) Kind() string { return Kind }
 
-// Check returns why no keyring can be asked, nil if one can: there is a bus, and on it somebody who serves secrets, or whom the
-// bus starts for that.
+// Check returns why no keyring can be asked, nil if one can: there is a bus, and on it somebody who serves secrets, or
+// whom the bus starts for that.
 func (p *Provider) Check(ctx context.Context) error {
 	return p.use(ctx, func(context.Context, *service) error { return nil })
 }

@@ -10,8 +10,8 @@ import (
 	"envfs/keystore/tpm"
 )
 
-// Auto stands for a master key that this machine keeps for its user, so that there is nothing to remember: in its TPM, or else
-// in the login keyring. It never is a file, which who wants it has to name.
+// Auto stands for a master key that this machine keeps for its user, so that there is nothing to remember: in its TPM,
+// or else in the login keyring. It never is a file, which who wants it has to name.
 const Auto = "auto"
 
 // ErrNowhere says that this machine has neither a TPM nor a login keyring.

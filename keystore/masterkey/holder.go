@@ -27,8 +27,9 @@ func (h Holder) String() string {
 	return ""
 }
 
-// OnlyHolder returns ByMachine if all slots of the given kinds hang on one machine, ByToken or ByService if all hang on one of
-// these, and else BySeveral. The keys of one kind are taken for keys of one service or token, those of two kinds for keys of two.
+// OnlyHolder returns ByMachine if all slots of the given kinds hang on one machine, ByToken or ByService if all hang on
+// one of these, and else BySeveral. The keys of one kind are taken for keys of one service or token, those of two kinds
+// for keys of two.
 func OnlyHolder(slots []string) Holder {
 	var first string
 	all := BySeveral

@@ -31,8 +31,8 @@ type helper struct {
 	say tail
 }
 
-// exchange makes one request of the helper, which it starts if it does not run. If ctx ends first, or the module takes longer than
-// patience, the helper is ended: only so does a call of the module end that hangs.
+// exchange makes one request of the helper, which it starts if it does not run. If ctx ends first, or the module takes
+// longer than patience, the helper is ended: only so does a call of the module end that hangs.
 func (m *Module) exchange(ctx context.Context, q wire.Request) (r wire.Reply, err error) {
 	if err := ctx.Err(); err != nil {
 		return r, context.Cause(ctx)

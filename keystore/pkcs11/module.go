@@ -12,9 +12,9 @@ import (
 // A PINSource returns the PIN of a token. The caller wipes it.
 type PINSource func(ctx context.Context, token string) ([]byte, error)
 
-// Module is a PKCS#11 module, as this machine names it, in a helper process of its own, which the first use starts. It logs in to each
-// token once: a PIN that was refused is not tried again, because tokens lock after a few wrong ones. It is safe for concurrent use,
-// and makes one call at a time.
+// Module is a PKCS#11 module, as this machine names it, in a helper process of its own, which the first use starts. It
+// logs in to each token once: a PIN that was refused is not tried again, because tokens lock after a few wrong ones. It
+// is safe for concurrent use, and makes one call at a time.
 type Module struct {
 	path string
 	pin  PINSource
@@ -38,8 +38,8 @@ func (m *Module) Close() {
 	m.turn <- struct{}{}
 }
 
-// Generate makes the key that uri names, in its token: 256 random bits that sign and never leave it. It returns [keystore.ErrRefused] if
-// there is a key of that name.
+// Generate makes the key that uri names, in its token: 256 random bits that sign and never leave it. It returns
+// [keystore.ErrRefused] if there is a key of that name.
 func (m *Module) Generate(ctx context.Context, uri string) error {
 	k, err := Parse(uri)
 	if err != nil {

@@ -1,11 +1,11 @@
 // Package pkcs11 has master keys in tokens that speak PKCS#11: HSMs, smart cards, SoftHSM.
 //
-// The key is a generic secret key that never leaves its token and signs with CKM_SHA256_HMAC, which serves as a pseudo-random
-// function. The slot keeps a random salt, and W is the HMAC of that salt and the slot's context. So opening a slot writes nothing
-// to the token, and one key serves any number of vaults.
+// The key is a generic secret key that never leaves its token and signs with CKM_SHA256_HMAC, which serves as a
+// pseudo-random function. The slot keeps a random salt, and W is the HMAC of that salt and the slot's context. So
+// opening a slot writes nothing to the token, and one key serves any number of vaults.
 //
-// A token's module is a shared library made by its vendor. It is loaded by a helper program, envfs-pkcs11: so envfs needs no C
-// library, and a module that hangs or crashes takes nothing with it.
+// A token's module is a shared library made by its vendor. It is loaded by a helper program, envfs-pkcs11: so envfs
+// needs no C library, and a module that hangs or crashes takes nothing with it.
 package pkcs11
 
 import (
@@ -28,7 +28,8 @@ const (
 	version  = 1
 	saltSize = 32
 
-	// patience bounds one call of the helper. With maxLogins there are five at most, so that all takes a minute, but for who types the PIN.
+	// patience bounds one call of the helper. With maxLogins there are five at most, so that all takes a minute, but for
+	// who types the PIN.
 	patience = 12 * time.Second
 )
 
@@ -41,7 +42,8 @@ type Provider struct {
 
 var _ keystore.Wrapper = (*Provider)(nil)
 
-// Provider returns the provider for the key that uri names. An empty one makes a provider that only opens slots that are there.
+// Provider returns the provider for the key that uri names. An empty one makes a provider that only opens slots that
+// are there.
 func (m *Module) Provider(uri string) (*Provider, error) {
 	if uri == "" {
 		return &Provider{module: m}, nil
@@ -73,7 +75,8 @@ func (p *Provider) Wrap(ctx context.Context, s keystore.SlotInfo) ([]byte, keyst
 	return w, keystore.ProviderData{Key: Format(p.key), Wrapped: kept}, nil
 }
 
-// Secret implements keystore.Provider. If a key is named, slots of other keys are left alone: the PIN that is given is not theirs.
+// Secret implements keystore.Provider. If a key is named, slots of other keys are left alone: the PIN that is given is
+// not theirs.
 func (p *Provider) Secret(ctx context.Context, s keystore.SlotInfo) ([]byte, error) {
 	k, err := p.of(s)
 	if err != nil {
@@ -133,8 +136,8 @@ func (p *Provider) mac(ctx context.Context, k wire.Key, s keystore.SlotInfo, sal
 	return r.MAC, nil
 }
 
-// message is what the key signs: the label with its length before it, the version, the salt, and the SHA-256 of the context. Its
-// parts have fixed lengths, so that no two slots share a message.
+// message is what the key signs: the label with its length before it, the version, the salt, and the SHA-256 of the
+// context. Its parts have fixed lengths, so that no two slots share a message.
 func message(s keystore.SlotInfo, salt []byte) []byte {
 	about := sha256.Sum256([]byte(s.ContextText()))
 	m := append([]byte{byte(len(label))}, label...)

@@ -84,8 +84,8 @@ func open(t *testing.T, path, uri, pin string) *Provider {
 	return p
 }
 
-// spied has opensc's pkcs11-spy stand between the helper and SoftHSM, and returns its path and a function that tells how often a
-// function of the module was called.
+// spied has opensc's pkcs11-spy stand between the helper and SoftHSM, and returns its path and a function that tells
+// how often a function of the module was called.
 func spied(t *testing.T) (path string, calls func(function string) int) {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/*/pkcs11-spy.so")

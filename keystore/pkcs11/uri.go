@@ -21,8 +21,9 @@ const (
 	Form = "pkcs11:token=NAME;object=NAME with --pkcs11-module PATH"
 )
 
-// Parse returns what a URI (RFC 7512) names. It has to name a token and a key in it. Attributes that say where a module or a PIN
-// lies are refused wherever they stand: a URI may come from a vault, and what is loaded and typed here only this machine says.
+// Parse returns what a URI (RFC 7512) names. It has to name a token and a key in it. Attributes that say where a module
+// or a PIN lies are refused wherever they stand: a URI may come from a vault, and what is loaded and typed here only
+// this machine says.
 func Parse(uri string) (wire.Key, error) {
 	k, err := parse(uri)
 	if err != nil {

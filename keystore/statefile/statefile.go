@@ -1,8 +1,9 @@
-// Package statefile has slots whose W lies in a file on this machine, so that a vault opens there without being asked: it is
-// protected from whoever gets the store alone, and from nobody who reads this machine's disk.
+// Package statefile has slots whose W lies in a file on this machine, so that a vault opens there without being asked:
+// it is protected from whoever gets the store alone, and from nobody who reads this machine's disk.
 //
-// A file holds W and the hash of the slot's context, as package keystore binds them, in hexadecimal and a newline. Its name is
-// 16 random bytes in hexadecimal, which are all that the slot keeps. It has mode 0600 and is refused with any other access.
+// A file holds W and the hash of the slot's context, as package keystore binds them, in hexadecimal and a newline. Its
+// name is 16 random bytes in hexadecimal, which are all that the slot keeps. It has mode 0600 and is refused with any
+// other access.
 package statefile
 
 import (

@@ -9,9 +9,9 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// blob is what a slot keeps: version (1 byte, 1), PCRs (4 bytes, bit n for PCR n), then the private and the public part of the
-// sealed object (TPM 2.0 Library, part 2: TPM2B_PRIVATE, and TPMT_PUBLIC in the same way), each with its length in 2 bytes
-// before it. Integers are big-endian, as the TPM's own.
+// blob is what a slot keeps: version (1 byte, 1), PCRs (4 bytes, bit n for PCR n), then the private and the public part
+// of the sealed object (TPM 2.0 Library, part 2: TPM2B_PRIVATE, and TPMT_PUBLIC in the same way), each with its length
+// in 2 bytes before it. Integers are big-endian, as the TPM's own.
 type blob struct {
 	pcrs            PCRs
 	private, public []byte

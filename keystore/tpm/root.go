@@ -46,8 +46,8 @@ func flush(t transport.TPM, h tpm2.TPMHandle) {
 // key is how slots call the storage root key: by its name in the TPM's sense, the hash of its public part.
 func (r *root) key() string { return "tpm:srk=" + hex.EncodeToString(r.Name.Buffer) }
 
-// toTPM and fromTPM are the options of sessions in which nobody between here and the TPM alters anything, or reads the first
-// parameter of a command, or of a reply.
+// toTPM and fromTPM are the options of sessions in which nobody between here and the TPM alters anything, or reads the
+// first parameter of a command, or of a reply.
 func (r *root) toTPM() []tpm2.AuthOption {
 	return []tpm2.AuthOption{tpm2.Salted(r.Handle, r.public), tpm2.AESEncryption(128, tpm2.EncryptIn)}
 }

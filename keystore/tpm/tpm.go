@@ -1,10 +1,10 @@
-// Package tpm has slots that open on one machine: W is sealed by its TPM 2.0, under the storage root key (ECC P-256, by the
-// template of the TCG's provisioning guidance), and, if so wished, to the values of some PCRs.
+// Package tpm has slots that open on one machine: W is sealed by its TPM 2.0, under the storage root key (ECC P-256, by
+// the template of the TCG's provisioning guidance), and, if so wished, to the values of some PCRs.
 //
-// What is sealed is W and the hash of the slot's context, as package keystore binds them. Sealed objects are exempt from the
-// TPM's lockout, as they have no password. Each command that carries W travels in a session that is salted to the storage
-// root key and encrypts its parameter; the slot names that key, so whoever sits between CPU and TPM with a key of their own
-// is found when the slot is opened.
+// What is sealed is W and the hash of the slot's context, as package keystore binds them. Sealed objects are exempt
+// from the TPM's lockout, as they have no password. Each command that carries W travels in a session that is salted to
+// the storage root key and encrypts its parameter; the slot names that key, so whoever sits between CPU and TPM with a
+// key of their own is found when the slot is opened.
 package tpm
 
 import (
@@ -40,8 +40,8 @@ type Provider struct {
 
 var _ keystore.Wrapper = (*Provider)(nil)
 
-// New returns a provider for the TPM at a device, or at a Unix socket as swtpm's, whose new slots are bound to the values that the
-// PCRs have when the slot is made.
+// New returns a provider for the TPM at a device, or at a Unix socket as swtpm's, whose new slots are bound to the
+// values that the PCRs have when the slot is made.
 func New(device string, pcrs PCRs) *Provider {
 	p := &Provider{device: device, pcrs: pcrs, turn: make(chan struct{}, 1)}
 	p.turn <- struct{}{}
@@ -163,9 +163,9 @@ func (p *Provider) Describe(ctx context.Context, s keystore.SlotInfo) (keystore.
 	return d, nil
 }
 
-// ask returns what f does with a connection to the TPM, when it is this call's turn. What has begun is not broken off when ctx ends: f
-// takes what it has loaded out of the TPM again, which has little room, and takes some milliseconds; what f returns is then
-// discarded.
+// ask returns what f does with a connection to the TPM, when it is this call's turn. What has begun is not broken off
+// when ctx ends: f takes what it has loaded out of the TPM again, which has little room, and takes some milliseconds;
+// what f returns is then discarded.
 func ask[T any](ctx context.Context, p *Provider, f func(transport.TPM) (T, error), discard func(T)) (none T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -1,8 +1,8 @@
 // Package audit keeps a log to which lines are only added, each bound to all before it by a chain of hashes.
 //
-// A line is 64 hexadecimal digits, a space, an [Entry] in JSON, a newline. The digits are SHA-256(hash of the line before, 32
-// bytes || the JSON's bytes); before the first line it is 32 zero bytes. Lines are numbered from 1. They lie in files, the
-// segments, each of which is named by the number of its first line.
+// A line is 64 hexadecimal digits, a space, an [Entry] in JSON, a newline. The digits are SHA-256(hash of the line
+// before, 32 bytes || the JSON's bytes); before the first line it is 32 zero bytes. Lines are numbered from 1. They lie
+// in files, the segments, each of which is named by the number of its first line.
 //
 // Whoever holds a [Checkpoint] can tell that nothing up to it was changed, added, removed or put in another order. What
 // comes behind it can be replaced by who can write the files: checkpoints belong on another machine.

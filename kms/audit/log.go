@@ -21,7 +21,8 @@ const (
 // ErrClosed says that the log was closed.
 var ErrClosed = errors.New("audit log is closed")
 
-// Log is an open log. It is safe for concurrent use. Only one may be open for a directory at a time; who opens it sees to that.
+// Log is an open log. It is safe for concurrent use. Only one may be open for a directory at a time; who opens it sees
+// to that.
 type Log struct {
 	dir  string
 	wake chan struct{} // holds one token while there is something to write
@@ -46,8 +47,8 @@ type waiter struct {
 	done  chan error
 }
 
-// Append adds a line and returns when it is on the disk. Calls that wait at the same time share one write and one sync. After an
-// error the line is not in the log, unless the disk failed to sync: then the log takes nothing any more.
+// Append adds a line and returns when it is on the disk. Calls that wait at the same time share one write and one sync.
+// After an error the line is not in the log, unless the disk failed to sync: then the log takes nothing any more.
 func (l *Log) Append(e *Entry) error {
 	w := &waiter{e, make(chan error, 1)}
 	l.mu.Lock()
@@ -73,7 +74,8 @@ func (l *Log) Head() Checkpoint {
 	return c
 }
 
-// Trouble returns why the last line could not be written, or nil. It may be over (a full disk has space again), or for good.
+// Trouble returns why the last line could not be written, or nil. It may be over (a full disk has space again), or for
+// good.
 func (l *Log) Trouble() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -151,8 +151,8 @@ func (c *cursor) read(s *segment) error {
 	return err
 }
 
-// Has reports whether a line with the number from, or behind it, tells of the request id. It must not be called while lines are
-// added.
+// Has reports whether a line with the number from, or behind it, tells of the request id. It must not be called while
+// lines are added.
 func (l *Log) Has(from uint64, id string) (bool, error) {
 	all, err := segments(l.dir)
 	if err != nil {

@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 )
 
-// Read calls f with each entry of the log in dir, in their order, and its JSON as it stands there. It checks nothing but that the lines
-// are lines; see [Verify]. An error that f returns ends it. It may be called while the log is added to.
+// Read calls f with each entry of the log in dir, in their order, and its JSON as it stands there. It checks nothing
+// but that the lines are lines; see [Verify]. An error that f returns ends it. It may be called while the log is added
+// to.
 func Read(dir string, f func(e *Entry, body []byte) error) error {
 	all, err := segments(dir)
 	if err != nil {

@@ -33,9 +33,9 @@ type Report struct {
 // MaxFindings is how many findings a report has at most.
 const MaxFindings = 100
 
-// Verify reads the whole log in dir and checks it: that each line follows the one before, and that the lines of the checkpoints
-// are what they were. It may be called while the log is added to. A log whose beginning was taken away is well only if
-// there is a checkpoint of the last line that is missing.
+// Verify reads the whole log in dir and checks it: that each line follows the one before, and that the lines of the
+// checkpoints are what they were. It may be called while the log is added to. A log whose beginning was taken away is
+// well only if there is a checkpoint of the last line that is missing.
 func Verify(dir string, checkpoints ...Checkpoint) (*Report, error) {
 	all, err := segments(dir)
 	if err != nil {

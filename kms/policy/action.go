@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// actions are those of AWS KMS in lower case, also of operations that do not exist here: a policy may be written for both. A word
-// that names none of them is a mistake of who wrote it.
+// actions are those of AWS KMS in lower case, also of operations that do not exist here: a policy may be written for
+// both. A word that names none of them is a mistake of who wrote it.
 var actions = strings.Fields(strings.ToLower(`
 	CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore CreateGrant CreateKey Decrypt DeleteAlias
 	DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores DescribeKey DisableKey

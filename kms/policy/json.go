@@ -12,8 +12,8 @@ import (
 // maxDepth is how deep a policy may be nested: one whose values are lists below conditions needs 6.
 const maxDepth = 8
 
-// decode reads one JSON value, with objects as map[string]any. Unlike encoding/json it refuses a name that occurs twice in an
-// object, of which one would silently not count.
+// decode reads one JSON value, with objects as map[string]any. Unlike encoding/json it refuses a name that occurs twice
+// in an object, of which one would silently not count.
 func decode(text string) (any, error) {
 	if !utf8.ValidString(text) {
 		return nil, errors.New("not UTF-8")

@@ -1,6 +1,7 @@
 // Package policy understands key policies in the language of AWS
-// (https://docs.aws.amazon.com/kms/latest/developerguide/key-policies.html), a part of it: Principal, Action, Resource, and
-// Condition on the encryption context. What it does not understand it refuses when it parses: nothing in a policy is ignored.
+// (https://docs.aws.amazon.com/kms/latest/developerguide/key-policies.html), a part of it: Principal, Action, Resource,
+// and Condition on the encryption context. What it does not understand it refuses when it parses: nothing in a policy
+// is ignored.
 package policy
 
 import (
@@ -149,8 +150,8 @@ func (p *Policy) Allows(r *Request) bool {
 	return allowed
 }
 
-// concerns reports whether the statement has its effect on the request. Where that cannot be told for sure, a statement that
-// denies does and one that allows does not.
+// concerns reports whether the statement has its effect on the request. Where that cannot be told for sure, a statement
+// that denies does and one that allows does not.
 func (s *statement) concerns(r *Request) bool {
 	if !s.principals.include(r, s.deny) || !matchAny(s.actions, strings.ToLower(r.Action)) || !matchAny(s.resources, r.Key) {
 		return false

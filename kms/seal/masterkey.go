@@ -8,8 +8,8 @@ import (
 	"envfs/kms/internal/envelope"
 )
 
-// A Wrapper has somebody else hold a master key: a TPM, an HSM, another KMS. It makes a secret W of 32 random bytes and what only the
-// master key makes W of again, bound to an id. Errors are its own; both secrets are wiped by the caller.
+// A Wrapper has somebody else hold a master key: a TPM, an HSM, another KMS. It makes a secret W of 32 random bytes and
+// what only the master key makes W of again, bound to an id. Errors are its own; both secrets are wiped by the caller.
 type Wrapper interface {
 	// Kind names the kind of master key; it must be none of this package's.
 	Kind() string

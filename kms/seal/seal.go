@@ -1,5 +1,6 @@
-// Package seal protects the root secret of a KMS while it rests: under a passphrase, under a key in a file, or under a master key
-// that somebody else holds: a TPM, an HSM, another KMS. Each kind makes a record of the secret that tells nothing without what opens it; the record lies beside what the secret protects.
+// Package seal protects the root secret of a KMS while it rests: under a passphrase, under a key in a file, or under a
+// master key that somebody else holds: a TPM, an HSM, another KMS. Each kind makes a record of the secret that tells
+// nothing without what opens it; the record lies beside what the secret protects.
 package seal
 
 import (

@@ -68,7 +68,8 @@ func throttled() *kms.Error {
 	return kms.NewError("ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
 }
 
-// refuseStranger refuses a request of which nobody has shown who sent it. A source that sends many has them counted, not each logged.
+// refuseStranger refuses a request of which nobody has shown who sent it. A source that sends many has them counted,
+// not each logged.
 func (s *Server) refuseStranger(c *kms.Call, err *kms.Error) *kms.Error {
 	v := s.strangers.take(hostOf(c.Source), s.options.Now())
 	if v.ok {

@@ -80,8 +80,8 @@ func peerOf(r *http.Request) int {
 	return uid
 }
 
-// listenUnix listens at a socket with the given permissions, in the place of one that a process which is gone has left. Only
-// who holds the lock of the KMS may call it.
+// listenUnix listens at a socket with the given permissions, in the place of one that a process which is gone has left.
+// Only who holds the lock of the KMS may call it.
 func listenUnix(path string, mode os.FileMode, allow func(uid int) bool, log *slog.Logger) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("listen at %s: the path has more than %d bytes, which a socket's may have (unix(7))", path, maxSocketPath)

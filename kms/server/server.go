@@ -81,8 +81,8 @@ type endpoint struct {
 	server   *http.Server
 }
 
-// Serve serves until ctx ends, and returns when all requests that were begun are answered. ready is called with the addresses of HTTPS
-// and HTTP when requests are taken.
+// Serve serves until ctx ends, and returns when all requests that were begun are answered. ready is called with the
+// addresses of HTTPS and HTTP when requests are taken.
 func (s *Server) Serve(ctx context.Context, ready func(addresses []string)) error {
 	endpoints, err := s.listen()
 	if err != nil {

@@ -39,11 +39,12 @@ type Verifier struct {
 	Secret func(accessKey string) ([]byte, bool)
 }
 
-// Verify returns the access key with which r was signed, whose body was read already. now is the time of this machine. Its errors
-// are of type [*Error]; with them it returns the access key that the request claims, if it has a well-formed one.
+// Verify returns the access key with which r was signed, whose body was read already. now is the time of this machine.
+// Its errors are of type [*Error]; with them it returns the access key that the request claims, if it has a well-formed
+// one.
 //
-// The host, and all headers whose names begin with x-amz-, must be signed: nothing that the server goes by can be changed
-// or added on the way.
+// The host, and all headers whose names begin with x-amz-, must be signed: nothing that the server goes by can be
+// changed or added on the way.
 func (v *Verifier) Verify(r *http.Request, body []byte, now time.Time) (accessKey string, err error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {

@@ -15,7 +15,8 @@ type Tx struct {
 	tx    *bolt.Tx
 }
 
-// Update has f change records. All its changes are made, durably, if it returns nil; else none. Updates wait for each other.
+// Update has f change records. All its changes are made, durably, if it returns nil; else none. Updates wait for each
+// other.
 func (s *Store) Update(f func(tx *Tx) error) error {
 	return guard(func() error { return s.db.Update(func(tx *bolt.Tx) error { return f(&Tx{s, tx}) }) })
 }

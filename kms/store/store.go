@@ -1,6 +1,6 @@
-// Package store keeps the records of a KMS in one file (bbolt, https://github.com/etcd-io/bbolt). Each record is sealed under
-// the store's root secret and bound to its place, so that the file tells nothing but names and sizes, and no record can
-// be altered or put in another's place. The root secret lies in the file as a record that a [Sealer] makes.
+// Package store keeps the records of a KMS in one file (bbolt, https://github.com/etcd-io/bbolt). Each record is sealed
+// under the store's root secret and bound to its place, so that the file tells nothing but names and sizes, and no
+// record can be altered or put in another's place. The root secret lies in the file as a record that a [Sealer] makes.
 //
 // What [Store.Update] did is on the disk when it returns, and is there after a crash or a power loss; of an update that
 // did not return, all is there or nothing.
@@ -35,8 +35,8 @@ var (
 	ErrSeal = errors.New("sealed by another kind of secret")
 )
 
-// Sealer makes a record of a secret, and the secret of the record. Kind names how, and what is needed for it; id is the store's, random
-// and no secret, to which a record may be bound.
+// Sealer makes a record of a secret, and the secret of the record. Kind names how, and what is needed for it; id is the
+// store's, random and no secret, to which a record may be bound.
 type Sealer interface {
 	Kind() string
 	Seal(ctx context.Context, id [16]byte, secret []byte) (record []byte, err error)
@@ -129,8 +129,8 @@ func openWith(path string, o *bolt.Options) (db *bolt.DB, err error) {
 	return db, err
 }
 
-// Open opens a store with what seals it, and holds its lock until it is closed. It returns [ErrNone], [ErrInUse], [ErrSeal], or
-// what the Sealer returns.
+// Open opens a store with what seals it, and holds its lock until it is closed. It returns [ErrNone], [ErrInUse],
+// [ErrSeal], or what the Sealer returns.
 func Open(ctx context.Context, path string, s Sealer) (*Store, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open %s: %w", path, ErrNone)

@@ -28,8 +28,8 @@ type Options struct {
 	// Kept is a directory of what was published since the last fold, made if it is missing; "": none is kept.
 	Kept string
 
-	// StateSize bounds what State and Kept hold, in bytes: who would write more waits. 0: DefaultStateSize, or half of what is free
-	// there if that is less.
+	// StateSize bounds what State and Kept hold, in bytes: who would write more waits. 0: DefaultStateSize, or half of
+	// what is free there if that is less.
 	StateSize int64
 
 	// Wait is how long somebody waits for the shared store while it is away before being refused. 0: for ever.

@@ -57,8 +57,8 @@ func TestKeptCounts(t *testing.T) {
 	}
 }
 
-// What a crash has left half-written goes with the next writer, of what is kept and of the cache; not with who only looks, as
-// the writer may be at work on it.
+// What a crash has left half-written goes with the next writer, of what is kept and of the cache; not with who only
+// looks, as the writer may be at work on it.
 func TestHalfWritten(t *testing.T) {
 	p := newPlaces(t)
 	must(t, p.keeping(t).Close())

@@ -131,8 +131,8 @@ func (s *Store) published(ctx context.Context, o remote.Info, data []byte) error
 	return nil
 }
 
-// Release implements remote.Shared. Segments are kept; the rest of what is released is not put into the cache: it was read from memory and from the
-// kernel's page cache so far, and is fetched if it is wanted again.
+// Release implements remote.Shared. Segments are kept; the rest of what is released is not put into the cache: it was
+// read from memory and from the kernel's page cache so far, and is fetched if it is wanted again.
 func (s *Store) Release(ctx context.Context, names []string) error {
 	for _, name := range names {
 		if !s.kept.keeps(name) {

@@ -53,8 +53,8 @@ type pages struct {
 	objects map[nameHash]map[int64]struct{} // the pages of each object
 }
 
-// openPages returns the cache in a directory with what it holds from earlier. That a full disk has no place for the directory
-// is no error.
+// openPages returns the cache in a directory with what it holds from earlier. That a full disk has no place for the
+// directory is no error.
 func openPages(dir string, limit int64) (*pages, error) {
 	p := &pages{dir: dir, limit: limit, entries: make(map[pageKey]*list.Element), objects: make(map[nameHash]map[int64]struct{})}
 	if err := os.MkdirAll(dir, 0o700); errors.Is(err, syscall.ENOSPC) {

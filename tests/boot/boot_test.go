@@ -1,5 +1,5 @@
-// Package boot runs what the units for systemd say, with the environment that systemd would give, as far as that can be done
-// without systemd itself.
+// Package boot runs what the units for systemd say, with the environment that systemd would give, as far as that can be
+// done without systemd itself.
 package boot
 
 import (

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// newFront returns an address at which connections are refused, until later has somebody listen there who passes them on: after the
-// first two were refused.
+// newFront returns an address at which connections are refused, until later has somebody listen there who passes them
+// on: after the first two were refused.
 func newFront(t *testing.T) (address string, later func(to string)) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -31,8 +31,8 @@ func signIn(t *testing.T, v *command.Vault, access, secret string) {
 	must(t, os.Rename(filepath.Join(at, "new"), filepath.Join(at, "credentials")))
 }
 
-// Another policy, and another secret key, are waited for like a bucket that is away: status and log tell why, work and reading
-// go on, and all is published once the server lets the mount in again.
+// Another policy, and another secret key, are waited for like a bucket that is away: status and log tell why, work and
+// reading go on, and all is published once the server lets the mount in again.
 func TestRefusedForAWhile(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()

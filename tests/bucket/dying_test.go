@@ -38,8 +38,8 @@ type waiter struct {
 	ended chan struct{}
 }
 
-// A program that waits for a bucket that is away can be killed: at a write and a new file, of which nothing is done then, and at
-// a read. Signals that do not end a program end no wait, and no program sees EINTR.
+// A program that waits for a bucket that is away can be killed: at a write and a new file, of which nothing is done
+// then, and at a read. Signals that do not end a program end no wait, and no program sees EINTR.
 func TestKilledWaiter(t *testing.T) {
 	r := newRig(t)
 	flags := []string{"--state-size", "32", "--wait", "1h"}

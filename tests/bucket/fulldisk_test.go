@@ -80,8 +80,8 @@ func (d *diskless) write(t *testing.T, most int) (full bool) {
 	return false
 }
 
-// since returns the files but for the first n: those before lie in the bucket perhaps, and nowhere else once the kernel has dropped its
-// pages, which any program may have it do.
+// since returns the files but for the first n: those before lie in the bucket perhaps, and nowhere else once the kernel
+// has dropped its pages, which any program may have it do.
 func (d *diskless) since(n int) map[string][]byte {
 	files := maps.Clone(d.files)
 	for i := range n {
@@ -197,8 +197,8 @@ func TestCacheDiskFull(t *testing.T) {
 	release()
 }
 
-// What is kept of what was published counts in --state-size, and folds make it less, so that nobody waits for ever, however many
-// small files are written.
+// What is kept of what was published counts in --state-size, and folds make it less, so that nobody waits for ever,
+// however many small files are written.
 func TestStateBounded(t *testing.T) {
 	r := newRig(t)
 	must(t, r.Mount("--state-size", "32"))

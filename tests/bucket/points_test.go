@@ -75,8 +75,8 @@ func killDaemons(t *testing.T) {
 	}
 }
 
-// The daemon is killed at each point of publishing, folding and opening: what was acknowledged is there with the next mount,
-// and for others once it is published.
+// The daemon is killed at each point of publishing, folding and opening: what was acknowledged is there with the next
+// mount, and for others once it is published.
 func TestKilledAtPoint(t *testing.T) {
 	seed := seed.Of(t, "bucket.seed", *stormSeed)
 	rng := rand.New(rand.NewPCG(seed, 0))

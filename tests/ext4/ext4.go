@@ -62,8 +62,8 @@ const (
 	goingNoLogFlush = 2          // and what ext4's journal has in memory is lost
 )
 
-// Cut ends the file system: from now on all operations on it fail, and what was not on the disk is lost. To be used again it must
-// be unmounted and mounted.
+// Cut ends the file system: from now on all operations on it fail, and what was not on the disk is lost. To be used
+// again it must be unmounted and mounted.
 func (d *Disk) Cut(t testing.TB) {
 	t.Helper()
 	f, err := os.Open(d.Dir)

@@ -66,8 +66,8 @@ func listener(t *testing.T, network, at string) (address string, count *atomic.I
 	return l.Addr().String(), count
 }
 
-// What a key file says about its providers is only data: no address in it is contacted, no program or module of it is loaded, and
-// work is bounded, whatever the machine is configured for.
+// What a key file says about its providers is only data: no address in it is contacted, no program or module of it is
+// loaded, and work is bounded, whatever the machine is configured for.
 func TestHostileProviderData(t *testing.T) {
 	evil, contacted := listener(t, "tcp", "127.0.0.1:0")
 	work := t.TempDir()

@@ -92,8 +92,8 @@ func locked(t *testing.T, pid int) map[[arena.KeySize]byte]int {
 	return keys
 }
 
-// The secret and the root key of a slot that was replaced are gone from the daemon's memory: of what lay there before, only the KEK
-// is left, under which files lie.
+// The secret and the root key of a slot that was replaced are gone from the daemon's memory: of what lay there before,
+// only the KEK is left, under which files lie.
 func TestMemoryAfterReplacing(t *testing.T) {
 	v := newVault(t)
 	if err := v.Mount(); err != nil {

@@ -23,8 +23,9 @@ import (
 
 var benchClients = flag.Int("kms.clients", 64, "how many clients the benchmark has, each with one connection and one call at a time")
 
-// BenchmarkDecrypt measures calls of Decrypt over HTTPS against the command in a process of its own, each signed, verified, decided by a
-// policy, and in the audit log, on the disk, before its reply. The clients run on the same cores. b.N is the number of calls.
+// BenchmarkDecrypt measures calls of Decrypt over HTTPS against the command in a process of its own, each signed,
+// verified, decided by a policy, and in the audit log, on the disk, before its reply. The clients run on the same
+// cores. b.N is the number of calls.
 func BenchmarkDecrypt(b *testing.B) {
 	k := newKMS(b)
 	k.start()

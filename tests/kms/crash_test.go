@@ -73,8 +73,8 @@ func (l *ledger) note(meta middleware.Metadata, err error) (answered bool) {
 	return ok
 }
 
-// TestKilled kills the service again and again while clients change and use keys. Whatever was answered must be there afterwards, and
-// in the log; and what is there must be in the log, answered or not.
+// TestKilled kills the service again and again while clients change and use keys. Whatever was answered must be there
+// afterwards, and in the log; and what is there must be in the log, answered or not.
 func TestKilled(t *testing.T) {
 	k := newKMS(t)
 	crash(t, k, *crashRounds, func(*ledger) { k.stop(unix.SIGKILL) })
@@ -86,7 +86,8 @@ func TestPowerCut(t *testing.T) {
 	k := newKMSIn(t, d.Dir)
 	ext4.System(t, "sync", "-f", d.Dir)
 	cut := func(l *ledger) {
-		// While a file system shuts down, ext4 may say that a sync was done which was not; when the power fails nobody is there to hear it.
+		// While a file system shuts down, ext4 may say that a sync was done which was not; when the power fails nobody is
+		// there to hear it.
 		l.over.Store(true)
 		d.Cut(t)
 		k.stop(unix.SIGKILL)

@@ -14,8 +14,8 @@ import (
 	"envfs/tests/ext4"
 )
 
-// TestDiskFull: when the log cannot be written nothing is answered, and the service says that it is not well; with space again it goes on,
-// and nothing is missing.
+// TestDiskFull: when the log cannot be written nothing is answered, and the service says that it is not well; with
+// space again it goes on, and nothing is missing.
 func TestDiskFull(t *testing.T) {
 	d := ext4.New(t, 16)
 	k := newKMSIn(t, d.Dir)

@@ -1,5 +1,5 @@
-// Package kms tests the embedded KMS as its users meet it: the real command in a process of its own, and clients that envfs did not
-// write.
+// Package kms tests the embedded KMS as its users meet it: the real command in a process of its own, and clients that
+// envfs did not write.
 package kms
 
 import (

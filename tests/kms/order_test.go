@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSyncedBeforeReply looks over the service's shoulder (strace): of calls that come one after the other, the n-th reply must not leave
-// before the log was synced n times, each time after it was written to.
+// TestSyncedBeforeReply looks over the service's shoulder (strace): of calls that come one after the other, the n-th
+// reply must not leave before the log was synced n times, each time after it was written to.
 func TestSyncedBeforeReply(t *testing.T) {
 	k := newKMS(t)
 	k.start()

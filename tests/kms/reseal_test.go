@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A KMS is resealed from a key file to a token and back, and killed meanwhile, again and again: whatever the moment, it is sealed by
-// one of the two, whole.
+// A KMS is resealed from a key file to a token and back, and killed meanwhile, again and again: whatever the moment, it
+// is sealed by one of the two, whole.
 func TestKilledWhileResealing(t *testing.T) {
 	k := newKMS(t)
 	home := t.TempDir()

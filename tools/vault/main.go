@@ -1,8 +1,10 @@
-// Command vault-test is the real Vault for tests: its core, its Transit and AppRole, its file audit and its HTTP handler, with
-// storage in memory. It prints one line of JSON, {"address", "root_token", "unseal_key"}, when it is initialised, unsealed and
-// listening, and ends with its standard input, so that it never outlives the test that started it.
+// Command vault-test is the real Vault for tests: its core, its Transit and AppRole, its file audit and its HTTP
+// handler, with storage in memory. It prints one line of JSON, {"address", "root_token", "unseal_key"}, when it is
+// initialised, unsealed and listening, and ends with its standard input, so that it never outlives the test that
+// started it.
 //
-// Vault is under the Business Source License 1.1: this program is built where tests run and is never part of what envfs ships.
+// Vault is under the Business Source License 1.1: this program is built where tests run and is never part of what envfs
+// ships.
 package main
 
 import (

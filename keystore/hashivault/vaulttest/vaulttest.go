@@ -29,8 +29,8 @@ type Server struct {
 	HTTP   *http.Client
 }
 
-// Start starts a Vault with storage in memory, which ends with the test, and has Transit at transit/ and AppRole at approle/. With the
-// files of a certificate and its key, which client must trust, it serves TLS.
+// Start starts a Vault with storage in memory, which ends with the test, and has Transit at transit/ and AppRole at
+// approle/. With the files of a certificate and its key, which client must trust, it serves TLS.
 func Start(t T, client *http.Client, certAndKey ...string) *Server {
 	t.Helper()
 	s := &Server{t: t, URL: "http://", HTTP: client}

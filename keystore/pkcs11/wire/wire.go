@@ -1,5 +1,5 @@
-// Package wire is what envfs and its helper envfs-pkcs11 say to each other, through a pair of pipes: frames of a length, four bytes
-// in big-endian order, and that much JSON. The helper answers each request with one reply.
+// Package wire is what envfs and its helper envfs-pkcs11 say to each other, through a pair of pipes: frames of a
+// length, four bytes in big-endian order, and that much JSON. The helper answers each request with one reply.
 package wire
 
 import (

@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 )
 
-// Credentials reads the secrets that systemd has put into dir for a service (systemd.exec(5), LoadCredential=): PREFIX.passphrase and
-// PREFIX.keyfile, of which either may be missing. The directory is private to the service; the modes of the files tell nothing.
+// Credentials reads the secrets that systemd has put into dir for a service (systemd.exec(5), LoadCredential=):
+// PREFIX.passphrase and PREFIX.keyfile, of which either may be missing. The directory is private to the service; the
+// modes of the files tell nothing.
 func Credentials(dir, prefix string) (b Bundle, err error) {
 	if b.KeyFile, err = credential(filepath.Join(dir, prefix+".keyfile"), 1024); err != nil {
 		return b, err

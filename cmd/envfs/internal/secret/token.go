@@ -27,8 +27,8 @@ func (t *Token) Flags(f *pflag.FlagSet) {
 	f.StringVar(&t.PINCmd, "pin-cmd", "", "read the PIN from what `COMMAND` (run by sh, the token's name in ENVFS_TOKEN) prints")
 }
 
-// PIN returns the PIN of the token with the given name: where the user says that it is, or else what systemd has for this service, or
-// else as typed at the terminal.
+// PIN returns the PIN of the token with the given name: where the user says that it is, or else what systemd has for
+// this service, or else as typed at the terminal.
 func (t *Token) PIN(ctx context.Context, term *Terminal, name string) (pin []byte, err error) {
 	switch {
 	case t.PINFile != "" && t.PINCmd != "":
@@ -54,7 +54,8 @@ func (t *Token) PIN(ctx context.Context, term *Terminal, name string) (pin []byt
 	return passphrase(pin)
 }
 
-// credential returns the PIN that systemd has put aside for this service (systemd.exec(5), LoadCredential=); nil if there is none.
+// credential returns the PIN that systemd has put aside for this service (systemd.exec(5), LoadCredential=); nil if
+// there is none.
 func (t *Token) credential() ([]byte, error) {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
