@@ -43,7 +43,7 @@ func Init(ctx context.Context, store remote.Local, keys *keystore.Vault, o InitO
 	if _, err := io.ReadFull(o.Rand, tag[:]); err != nil {
 		return fmt.Errorf("draw a tag: %w", err)
 	}
-	f.term = blockcrypt.Term{Number: 1, Slot: keys.OpenedBy().ID, Tag: tag, Host: o.Host, User: o.User, StateID: o.StateID, Began: f.now(), Closed: true}
+	f.term = blockcrypt.Term{Number: 1, Tag: tag, Host: o.Host, User: o.User, StateID: o.StateID, Began: f.now(), Closed: true}
 	root := &blockcrypt.Root{Terms: []blockcrypt.Term{f.term}}
 	root.Time = f.now()
 	root.Epoch = keys.Newest()

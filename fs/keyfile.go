@@ -10,12 +10,12 @@ import (
 	"envfs/remote"
 )
 
-// errNotNamed says that a key file is of the vault, but not the one that its root names.
-var errNotNamed = errors.New("it is not the key file that root names")
+// ErrNotNamed says that a key file is of the vault, but not the one that its root names.
+var ErrNotNamed = errors.New("it is not the key file that root names")
 
 // RestoreKeyFile puts the key file that the newest root names back into its place, and its copy envfs.json, if data is
 // that file: whole or damaged, what lies there gives way. It needs no key, as root holds the file's hash. It reports
-// whether there was anything to do. If data is another key file the error says so (see IsOtherKeyFile).
+// whether there was anything to do. If data is another key file it returns ErrNotNamed.
 func RestoreKeyFile(ctx context.Context, store remote.Store, data []byte) (restored bool, err error) {
 	root, err := readRoot(ctx, store, "")
 	if err != nil {
@@ -26,7 +26,7 @@ func RestoreKeyFile(ctx context.Context, store remote.Store, data []byte) (resto
 		return false, fmt.Errorf("read root: %w", versionOr(err))
 	}
 	if blockcrypt.Sum(data) != p.KeyFile.Hash {
-		return false, errNotNamed
+		return false, ErrNotNamed
 	}
 	if there, err := store.Get(ctx, p.KeyFile.Name, keystore.MaxSize); err != nil || blockcrypt.Sum(there) != p.KeyFile.Hash {
 		if err := store.Delete(ctx, p.KeyFile.Name); err != nil {
@@ -56,6 +56,3 @@ func RestoreKeyFile(ctx context.Context, store remote.Store, data []byte) (resto
 	}
 	return restored, nil
 }
-
-// IsOtherKeyFile reports whether RestoreKeyFile refused a key file because root names another one.
-func IsOtherKeyFile(err error) bool { return errors.Is(err, errNotNamed) }

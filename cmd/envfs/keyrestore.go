@@ -70,7 +70,7 @@ func (a *app) restoreKeys(ctx context.Context, arg, name string, src *secret.Sou
 	case err == nil:
 		a.say("The vault has this key file: generation %d. Nothing was to be done.", old.Generation())
 		return nil
-	case !fs.IsOtherKeyFile(err):
+	case !errors.Is(err, fs.ErrNotNamed):
 		return err
 	}
 	return a.requestKeys(ctx, arg, src, func(now *keystore.File) (*control.KeyChange, error) {

@@ -81,7 +81,7 @@ func (b *Bundle) Providers(d keystore.Deriver) ([]keystore.Provider, error) {
 	if b.KeyFile != nil {
 		p, err := keystore.KeyFile(b.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("key file: %w", err)
+			return nil, err
 		}
 		all = append(all, p)
 	}
