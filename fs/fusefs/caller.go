@@ -89,19 +89,24 @@ func (c *caller) watch(thread uint32) {
 	close(c.done)
 }
 
-// dies reports whether a thread will end when it returns from the kernel. If that cannot be told it does not.
+// dies reports whether a thread has ended, or will when it returns from the kernel. If that cannot be told it does not.
 func dies(thread uint32) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", thread))
 	return err == nil && fatal(status)
 }
 
 // fatal reports whether, by /proc/PID/status (proc_pid_status(5)), a signal waits that ends the program: SIGKILL, which the
-// kernel sends to all threads of a program that ends, or one that ends it and is not held back, ignored or handled.
+// kernel sends to all threads of a program that ends, or one that ends it and is not held back, ignored or handled. For a
+// thread that has ended and is not yet reaped no signal waits any more, so its state tells.
 func fatal(status []byte) bool {
 	sets := make(map[string]uint64)
 	for line := range bytes.Lines(status) {
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		switch string(name) {
+		case "State":
+			if state := bytes.TrimSpace(value); len(state) > 0 && (state[0] == 'Z' || state[0] == 'X') {
+				return true
+			}
 		case "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt":
 			set, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64)
 			if err != nil {

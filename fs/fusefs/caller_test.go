@@ -24,6 +24,10 @@ func TestFatal(t *testing.T) {
 		"SIGURG of a Go program":         {"SigPnd:\t400000\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t400000\n", false},
 		"SIGURG that none awaits":        {"SigPnd:\t400000\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n", false},
 		"a signal held back and SIGKILL": {"SigPnd:\t100\nShdPnd:\t4000\nSigBlk:\t4000\nSigIgn:\t0\nSigCgt:\t0\n", true},
+		"sleeps":                         {"State:\tS (sleeping)\n" + quiet, false},
+		"a zombie":                       {"State:\tZ (zombie)\n" + quiet, true},
+		"dead":                           {"State:\tX (dead)\n" + quiet, true},
+		"a state without a letter":       {"State:\t\n" + quiet, false},
 		"not a number":                   {"SigPnd:\txyz\nShdPnd:\t4000\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\n", false},
 		"a part":                         {"SigPnd:\t100\n", false},
 		"nothing":                        {"", false},
@@ -49,9 +53,14 @@ func TestCaller(t *testing.T) {
 	if dies(c.thread) || c.Err() != nil {
 		t.Error("a program that sleeps is taken for one that dies")
 	}
-	// A stopped program takes no signal, so what is sent waits, as with one that waits for a reply.
+	// A stopped program takes no signal, so what is sent waits, as with one that waits for a reply. Before it has stopped
+	// it would take SIGTERM first.
 	if err := cmd.Process.Signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
+	}
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(cmd.Process.Pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatal(status, err)
 	}
 	if err := cmd.Process.Signal(unix.SIGURG); err != nil {
 		t.Fatal(err)
@@ -67,6 +76,17 @@ func TestCaller(t *testing.T) {
 	<-c.Done()
 	if c.Err() != context.Canceled {
 		t.Errorf("it ended with %v", c.Err())
+	}
+	// The signal that waited is not to be seen any more once it has ended the program.
+	if err := cmd.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !dies(c.thread) {
+		t.Error("a program that has ended is not told from one that sleeps")
 	}
 	none := &caller{Context: context.Background(), interrupted: interrupted}
 	defer none.end()
