@@ -215,14 +215,25 @@ func (f *FS) readExtent(ctx context.Context, id blockcrypt.ID, pc *piece, p []by
 }
 
 func (f *FS) readSlots(ctx context.Context, x *extentReader, slot uint32, first uint64, p []byte) error {
-	n := len(p) / blockcrypt.BlockSize
-	buf := f.buffer(n * blockcrypt.ExtentRecordSize)
+	n := len(p) / blockcrypt.BlockSize * blockcrypt.ExtentRecordSize
+	if v, ok := f.store.(remote.Viewer); ok {
+		if sealed, release, ok := v.View(ctx, x.name, extentOffset(slot), n); ok {
+			defer release()
+			return x.open(p, sealed, slot, first)
+		}
+	}
+	buf := f.buffer(n)
 	defer f.recycle(buf)
-	sealed := (*buf)[:n*blockcrypt.ExtentRecordSize]
+	sealed := (*buf)[:n]
 	if _, err := f.store.ReadAt(ctx, x.name, sealed, extentOffset(slot)); err != nil {
 		return fmt.Errorf("slot %d: %w", slot, damaged(err))
 	}
-	for i := range n {
+	return x.open(p, sealed, slot, first)
+}
+
+// open fills p with the sealed blocks of the slots from slot on, which hold those from block first on.
+func (x *extentReader) open(p, sealed []byte, slot uint32, first uint64) error {
+	for i := range len(p) / blockcrypt.BlockSize {
 		record := sealed[i*blockcrypt.ExtentRecordSize:][:blockcrypt.ExtentRecordSize]
 		dst := p[i*blockcrypt.BlockSize:][:0:blockcrypt.BlockSize]
 		if _, err := x.cipher.Open(dst, record, slot+uint32(i), first+uint64(i)); err != nil {

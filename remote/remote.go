@@ -142,6 +142,14 @@ type Ahead interface {
 	Ahead(objects []Info) int
 }
 
+// Viewer is a Store that holds some objects in memory for a while.
+type Viewer interface {
+	// View returns n bytes of an object from off without copying them, if they are in memory or on the way there; else not
+	// ok: they are to be read. The bytes must not be changed, and release is to be called once they are not looked at any
+	// more.
+	View(ctx context.Context, name string, off int64, n int) (p []byte, release func(), ok bool)
+}
+
 // Reserver is a Local that can hold back space of its disk, to be given back when the disk is full.
 type Reserver interface {
 	// Reserve holds size bytes back, until Release or until a writer locks the store the next time.

@@ -39,8 +39,8 @@ type pageKey struct {
 	number int64
 }
 
-// pages are the files of the cache: each holds a row of pages of one object, each page followed by its CRC-32C. What is
-// missing, torn or decayed is as if it was not there. What was used least recently goes when there are too many bytes.
+// pages are the files of the cache: each holds a row of pages of one object, and after them the CRC-32C of each. What is missing,
+// torn or decayed is as if it was not there. What was used least recently goes when there are too many bytes.
 type pages struct {
 	dir   string
 	limit int64
@@ -77,8 +77,8 @@ func openPages(dir string, limit int64) (*pages, error) {
 		}
 		r, ok := parseRowPath(path)
 		info, err := d.Info()
-		if err != nil || !ok || info.Size() > r.limit() {
-			return nil // vanished meanwhile, or not ours
+		if err != nil || !ok || info.Size() > r.limit() || info.Size() < r.count*checksumSize {
+			return nil // vanished meanwhile, torn, or not ours
 		}
 		r.size = info.Size()
 		all = append(all, found{r, info.ModTime()})
@@ -166,18 +166,19 @@ func (p *pages) fetch(ctx context.Context, k pageKey, load func(ctx context.Cont
 }
 
 // put keeps a page, or an object that is kept whole, if the disk lets it: the cache only saves time.
-func (p *pages) put(k pageKey, data []byte) { p.putRow(k, data, max(1, len(data))) }
+func (p *pages) put(k pageKey, data []byte) { p.putRow(k, data, max(1, len(data)), false) }
 
-// putRow keeps a row of pages from k on, each of length bytes but the last, which may be shorter.
-func (p *pages) putRow(k pageKey, data []byte, length int) {
-	count := max(1, (len(data)+length-1)/length)
-	r := row{key: k, count: int64(count), size: int64(len(data) + count*checksumSize)}
+// putRow keeps a row of pages from k on, each of length bytes but the last, which may be shorter. Direct:
+// past the kernel's page cache.
+func (p *pages) putRow(k pageKey, data []byte, length int, direct bool) {
+	sums := sumsOf(data, length)
+	r := row{key: k, count: int64(len(sums) / checksumSize), size: int64(len(data) + len(sums))}
 	path := p.path(r)
 	temp := path + tempSuffix
-	err := writeRow(temp, data, length)
+	err := writeRow(temp, data, sums, direct)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			err = writeRow(temp, data, length)
+			err = writeRow(temp, data, sums, direct)
 		}
 	}
 	if err == nil {

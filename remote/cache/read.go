@@ -46,6 +46,29 @@ func (s *Store) ReadAt(ctx context.Context, name string, p []byte, off int64) (i
 	return done, nil
 }
 
+var _ remote.Viewer = (*Store)(nil)
+
+// View implements remote.Viewer: of what was fetched in a row of pages.
+func (s *Store) View(ctx context.Context, name string, off int64, n int) (p []byte, release func(), ok bool) {
+	if off < 0 || n <= 0 || !isExtent(name) {
+		return nil, nil, false
+	}
+	key := pageKey{hashOf(name), off / pageSize}
+	run := s.runs.under(key)
+	if run == nil {
+		return nil, nil, false
+	}
+	from := off - run.from*pageSize
+	if run.wait(ctx) != nil || run.err != nil || from+int64(n) > int64(len(run.data)) {
+		s.runs.leave(run)
+		return nil, nil, false
+	}
+	for ; key.number*pageSize < off+int64(n); key.number++ {
+		s.runs.touch(key)
+	}
+	return run.data[from : from+int64(n) : from+int64(n)], func() { s.runs.leave(run) }, true
+}
+
 // readPage copies a page of an object into p, from within the page on. It returns also how long the page is: shorter than
 // pageSize at the object's end, empty behind it.
 func (s *Store) readPage(ctx context.Context, name string, number int64, p []byte, within int) (n, length int, err error) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,9 +21,6 @@ type row struct {
 	count int64
 	size  int64
 }
-
-// stride is how far pages are from each other in a row's file. Only the last one may be shorter.
-const stride = pageSize + checksumSize
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -52,8 +50,11 @@ func (r row) limit() int64 {
 	if r.key.number == wholeObject {
 		return maxWhole + checksumSize
 	}
-	return r.count * stride
+	return r.count * (pageSize + checksumSize)
 }
+
+// bytes returns how long its pages are together.
+func (r row) bytes() int64 { return r.size - r.count*checksumSize }
 
 // readPage reads a page of a row's file.
 func readPage(path string, r row, number int64) ([]byte, error) {
@@ -62,23 +63,28 @@ func readPage(path string, r row, number int64) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	at := (number - r.key.number) * stride
-	n := r.size - at
+	index := number - r.key.number
+	at, n := index*pageSize, r.bytes()
 	if number != wholeObject {
-		n = min(n, stride)
+		n = min(n-at, pageSize)
 	}
-	if n < checksumSize {
+	if n < 0 {
 		return nil, io.ErrUnexpectedEOF
 	}
-	data := make([]byte, n)
-	if _, err := f.ReadAt(data, at); err != nil {
+	data := make([]byte, n, n+checksumSize)
+	sum := data[n : n+checksumSize]
+	if r.count == 1 {
+		_, err = f.ReadAt(data[:n+checksumSize], at)
+	} else if _, err = f.ReadAt(data, at); err == nil {
+		_, err = f.ReadAt(sum, r.bytes()+index*checksumSize)
+	}
+	if err != nil {
 		return nil, err
 	}
-	data, sum := data[:n-checksumSize:n-checksumSize], data[n-checksumSize:]
 	if crc32.Checksum(data, castagnoli) != binary.BigEndian.Uint32(sum) {
 		return nil, errDecayed
 	}
-	return data, nil
+	return data[:n:n], nil
 }
 
 const (
@@ -93,25 +99,59 @@ const tempSuffix = ".tmp"
 
 var errDecayed = errors.New("page decayed")
 
-// writeRow writes a row's file.
-func writeRow(path string, data []byte, length int) error {
+// sumsOf returns the checksums of pages of length bytes, of which the last may be shorter.
+func sumsOf(data []byte, length int) []byte {
+	sums := make([]byte, 0, maxRow*checksumSize)
+	for first := true; first || len(data) > 0; first = false {
+		n := min(length, len(data))
+		sums = binary.BigEndian.AppendUint32(sums, crc32.Checksum(data[:n], castagnoli))
+		data = data[n:]
+	}
+	return sums
+}
+
+// writeRow writes a row's file: the pages, and after them the checksum of each. Direct: past the kernel's page cache if
+// the file system can do that.
+func writeRow(path string, data, sums []byte, direct bool) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	sums := make([]byte, 0, maxRow*checksumSize)
-	parts := make([][]byte, 0, 2*maxRow)
-	total := 0
-	for first := true; first || len(data) > 0; first = false {
-		page := data[:min(length, len(data))]
-		data = data[len(page):]
-		sums = binary.BigEndian.AppendUint32(sums, crc32.Checksum(page, castagnoli))
-		parts = append(parts, page, sums[len(sums)-checksumSize:])
-		total += len(page) + checksumSize
+	n := 0
+	if direct {
+		n = writeDirect(int(f.Fd()), data)
 	}
-	n, err := unix.Writev(int(f.Fd()), parts)
+	total := len(data) - n + len(sums)
+	n, err = unix.Pwritev(int(f.Fd()), [][]byte{data[n:], sums}, int64(n))
 	if err == nil && n < total {
 		err = io.ErrShortWrite
 	}
 	return errors.Join(err, f.Close())
+}
+
+// directUnit is what places in memory and in a file must be multiples of for O_DIRECT, in bytes (open(2)).
+const directUnit = 4096
+
+// writeDirect writes the beginning of data to a file past the page cache, and returns how much that was. Copying into that
+// cache costs more than all else that is done with data, and nobody reads it there: the kernel keeps the plaintext.
+func writeDirect(fd int, data []byte) int {
+	whole := data[:len(data)/directUnit*directUnit]
+	if len(whole) == 0 || uintptr(unsafe.Pointer(unsafe.SliceData(whole)))%directUnit != 0 {
+		return 0
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return 0
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_DIRECT); err != nil {
+		return 0 // as on tmpfs
+	}
+	n, err := unix.Pwrite(fd, whole, 0)
+	if err != nil || n%directUnit != 0 {
+		n = 0 // written again
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags); err != nil {
+		return 0
+	}
+	return n
 }

@@ -20,10 +20,12 @@ const (
 	// it is known how long either takes, and wholeAtLast at most.
 	wholeAfter  = 4
 	wholeAtLast = 8
-	// maxRuns bounds the runs that are being fetched, and maxStoring those that are being put into the cache. Each is held in
-	// memory. If the disk cannot keep up, the others are not put there: waiting would cost more than fetching again.
+	// maxRuns bounds the runs that are being fetched, maxDirect those of a stream that are being put into the cache past the
+	// page cache, and maxStoring those that go through it. Each is held in memory. If the disk cannot keep up, the others are
+	// not put there: waiting would cost more than fetching again.
 	maxRuns    = 8
-	maxStoring = 6
+	maxDirect  = 3
+	maxStoring = 4
 	// keptRuns is how many of those that are done with stay in memory for who is about to read them.
 	keptRuns = 8
 )
@@ -31,6 +33,7 @@ const (
 // runs knows which objects are read from one page to the next, and holds the pages that were fetched in a row.
 type runs struct {
 	slots   *semaphore.Weighted // of maxRuns
+	direct  *semaphore.Weighted // of maxDirect
 	storing *semaphore.Weighted // of maxStoring
 
 	mu    sync.Mutex
@@ -56,6 +59,7 @@ const recentPages = 4
 type run struct {
 	object   nameHash
 	from, to int64 // to is the first page after it
+	stream   bool  // it is read from one end to the other, and then not soon again
 	done     chan struct{}
 	data     []byte // set before done is closed, and not changed while there are users
 	err      error  // set before done is closed
@@ -68,7 +72,7 @@ type run struct {
 }
 
 func newRuns() *runs {
-	return &runs{slots: semaphore.NewWeighted(maxRuns), storing: semaphore.NewWeighted(maxStoring), last: make(map[nameHash]place), all: make(map[nameHash][]*run)}
+	return &runs{slots: semaphore.NewWeighted(maxRuns), direct: semaphore.NewWeighted(maxDirect), storing: semaphore.NewWeighted(maxStoring), last: make(map[nameHash]place), all: make(map[nameHash][]*run)}
 }
 
 // touch notes that a page is read. It reports whether the one before it was among those that were read last.
@@ -133,14 +137,14 @@ func (r *runs) single(object nameHash) bool {
 
 // join returns the run that a page is in. If there is none it returns a new one of some pages that begins with the page,
 // which the caller must fetch. The caller becomes a user of it.
-func (r *runs) join(k pageKey, pages int64) (_ *run, mine bool) {
+func (r *runs) join(k pageKey, pages int64, stream bool) (_ *run, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old := r.find(k); old != nil {
 		old.users++
 		return old, false
 	}
-	n := &run{object: k.object, from: k.number, to: k.number + pages, done: make(chan struct{}), users: 1}
+	n := &run{object: k.object, from: k.number, to: k.number + pages, stream: stream, done: make(chan struct{}), users: 1}
 	r.all[k.object] = append(r.all[k.object], n)
 	return n, true
 }
@@ -255,7 +259,7 @@ func (s *Store) fetchRun(ctx context.Context, name string, k pageKey) (*run, err
 	if err := s.runs.slots.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	n, mine := s.runs.join(k, runPages)
+	n, mine := s.runs.join(k, runPages, true)
 	if mine {
 		s.begin(name, n)
 	} else {
@@ -270,7 +274,7 @@ func (s *Store) fetchExtent(name string, object nameHash) *run {
 	if !s.runs.slots.TryAcquire(1) {
 		return nil
 	}
-	n, mine := s.runs.join(pageKey{object, 0}, runPages)
+	n, mine := s.runs.join(pageKey{object, 0}, runPages, false)
 	switch {
 	case mine:
 		s.begin(name, n)
@@ -308,10 +312,7 @@ func (s *Store) begin(name string, n *run) {
 		n.data, n.err = data[:got], err
 		close(n.done)
 		if err == nil {
-			if s.runs.storing.TryAcquire(1) {
-				s.store(n)
-				s.runs.storing.Release(1)
-			}
+			s.store(n)
 			s.runs.keep(n)
 			return
 		}
@@ -321,11 +322,21 @@ func (s *Store) begin(name string, n *run) {
 	})
 }
 
-// store puts the pages of a run into the cache, in one file: making a file costs as much as writing several pages.
+// store puts the pages of a run into the cache if the disk keeps up, in one file: making a file costs as much as writing
+// several pages.
 func (s *Store) store(n *run) {
+	direct := n.stream && s.runs.direct.TryAcquire(1)
+	switch {
+	case direct:
+		defer s.runs.direct.Release(1)
+	case s.runs.storing.TryAcquire(1):
+		defer s.runs.storing.Release(1)
+	default:
+		return
+	}
 	n.storing.Lock()
 	defer n.storing.Unlock()
 	if !n.dropped {
-		s.pages.putRow(pageKey{n.object, n.from}, n.data, pageSize)
+		s.pages.putRow(pageKey{n.object, n.from}, n.data, pageSize, direct)
 	}
 }
