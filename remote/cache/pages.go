@@ -26,21 +26,31 @@ const pageSize = 128 << 10
 // wholeObject is the page number of an object that is kept whole.
 const wholeObject = -1
 
-// nameHash tells objects apart: 16 bytes of the SHA-256 of the name, so that names of any length have a place.
+// nameHash tells objects apart: 16 bytes of the SHA-256 of the name, so that names of any length have a place. Of the first
+// byte the lowest bit is 1 for extents.
 type nameHash [16]byte
 
 func hashOf(name string) nameHash {
 	sum := sha256.Sum256([]byte(name))
-	return nameHash(sum[:16])
+	hash := nameHash(sum[:16])
+	hash[0] &^= 1
+	if isExtent(name) {
+		hash[0] |= 1
+	}
+	return hash
 }
+
+// sealed reports whether each block of the object is authenticated when it is read. Then its pages need no checksum.
+func (h nameHash) sealed() bool { return h[0]&1 == 1 }
 
 type pageKey struct {
 	object nameHash
 	number int64
 }
 
-// pages are the files of the cache: each holds a row of pages of one object, and after them the CRC-32C of each. What is missing,
-// torn or decayed is as if it was not there. What was used least recently goes when there are too many bytes.
+// pages are the files of the cache: each holds a row of pages of one object, and after them, but for extents, the CRC-32C of
+// each. What is missing, torn or decayed is as if it was not there; who reads an extent has to find out, and tells by drop.
+// What was used least recently goes when there are too many bytes.
 type pages struct {
 	dir   string
 	limit int64
@@ -77,10 +87,13 @@ func openPages(dir string, limit int64) (*pages, error) {
 		}
 		r, ok := parseRowPath(path)
 		info, err := d.Info()
-		if err != nil || !ok || info.Size() > r.limit() || info.Size() < r.count*checksumSize {
-			return nil // vanished meanwhile, torn, or not ours
+		if err != nil || !ok {
+			return nil // vanished meanwhile, or not ours
 		}
-		r.size = info.Size()
+		if r.size = info.Size(); !r.plausible() { // torn
+			_ = os.Remove(path)
+			return nil
+		}
 		all = append(all, found{r, info.ModTime()})
 		return nil
 	})
@@ -103,22 +116,45 @@ func (p *pages) path(r row) string {
 	return path
 }
 
+// use returns the row that a page is in, or nil.
+func (p *pages) use(k pageKey) *list.Element {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.entries[k]
+	if e != nil {
+		p.recent.MoveToFront(e)
+	}
+	return e
+}
+
 // get returns a page that the cache holds.
 func (p *pages) get(k pageKey) ([]byte, bool) {
-	p.mu.Lock()
-	e := p.entries[k]
+	e := p.use(k)
 	if e == nil {
-		p.mu.Unlock()
 		return nil, false
 	}
-	p.recent.MoveToFront(e)
 	r := e.Value.(row)
-	p.mu.Unlock()
-	if data, err := readPage(p.path(r), r, k.number); err == nil {
-		return data, true
+	data, err := readPage(p.path(r), r, k.number)
+	if err != nil {
+		p.forget(e)
+		return nil, false
 	}
-	p.forget(e)
-	return nil, false
+	return data, true
+}
+
+// readAt copies a page that the cache holds into dst, from within the page on. It returns also how long the page is.
+func (p *pages) readAt(k pageKey, dst []byte, within int) (n, length int, ok bool) {
+	e := p.use(k)
+	if e == nil {
+		return 0, 0, false
+	}
+	r := e.Value.(row)
+	n, length, err := readPart(p.path(r), r, k.number, dst, within)
+	if err != nil {
+		p.forget(e)
+		return 0, 0, false
+	}
+	return n, length, true
 }
 
 // has reports whether the cache holds a page, as far as it knows.
@@ -136,7 +172,7 @@ func (p *pages) size(object nameHash) (int64, bool) {
 	if e == nil {
 		return 0, false
 	}
-	return e.Value.(row).size - checksumSize, true
+	return e.Value.(row).bytes(), true
 }
 
 // fetch returns a page, which it gets by load and keeps unless the cache holds it by now. Those who want it at the same
@@ -171,8 +207,11 @@ func (p *pages) put(k pageKey, data []byte) { p.putRow(k, data, max(1, len(data)
 // putRow keeps a row of pages from k on, each of length bytes but the last, which may be shorter. Direct:
 // past the kernel's page cache.
 func (p *pages) putRow(k pageKey, data []byte, length int, direct bool) {
-	sums := sumsOf(data, length)
-	r := row{key: k, count: int64(len(sums) / checksumSize), size: int64(len(data) + len(sums))}
+	var sums []byte
+	if !k.object.sealed() {
+		sums = sumsOf(data, length)
+	}
+	r := row{key: k, count: int64(max(1, (len(data)+length-1)/length)), size: int64(len(data) + len(sums))}
 	path := p.path(r)
 	temp := path + tempSuffix
 	err := writeRow(temp, data, sums, direct)

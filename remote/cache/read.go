@@ -77,8 +77,8 @@ func (s *Store) readPage(ctx context.Context, name string, number int64, p []byt
 	sequential := s.runs.touch(key)
 	run := s.runs.under(key)
 	if run == nil {
-		if page, ok := s.pages.get(key); ok {
-			return take(page)
+		if n, length, ok := s.pages.readAt(key, p, within); ok {
+			return n, length, nil
 		}
 	}
 	switch {

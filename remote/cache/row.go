@@ -45,16 +45,33 @@ func parseRowPath(path string) (r row, ok bool) {
 // end returns the number of the page after it.
 func (r row) end() int64 { return r.key.number + r.count }
 
-// limit returns how long a row's file is at most.
-func (r row) limit() int64 {
-	if r.key.number == wholeObject {
-		return maxWhole + checksumSize
+// sums returns how long its checksums are together.
+func (r row) sums() int64 {
+	if r.key.object.sealed() {
+		return 0
 	}
-	return r.count * (pageSize + checksumSize)
+	return r.count * checksumSize
 }
 
 // bytes returns how long its pages are together.
-func (r row) bytes() int64 { return r.size - r.count*checksumSize }
+func (r row) bytes() int64 { return r.size - r.sums() }
+
+// plausible reports whether a file of its size can hold it.
+func (r row) plausible() bool {
+	if r.key.number == wholeObject {
+		return r.bytes() >= 0 && r.bytes() <= maxWhole
+	}
+	return r.bytes() >= 0 && r.bytes() > (r.count-1)*pageSize && r.bytes() <= r.count*pageSize
+}
+
+// place returns where a page lies in the row's file.
+func (r row) place(number int64) (at, length int64) {
+	if number == wholeObject {
+		return 0, r.bytes()
+	}
+	at = (number - r.key.number) * pageSize
+	return at, min(r.bytes()-at, pageSize)
+}
 
 // readPage reads a page of a row's file.
 func readPage(path string, r row, number int64) ([]byte, error) {
@@ -63,20 +80,17 @@ func readPage(path string, r row, number int64) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	index := number - r.key.number
-	at, n := index*pageSize, r.bytes()
-	if number != wholeObject {
-		n = min(n-at, pageSize)
-	}
-	if n < 0 {
-		return nil, io.ErrUnexpectedEOF
-	}
+	at, n := r.place(number)
 	data := make([]byte, n, n+checksumSize)
+	if r.sums() == 0 {
+		_, err = f.ReadAt(data, at)
+		return data, err
+	}
 	sum := data[n : n+checksumSize]
 	if r.count == 1 {
 		_, err = f.ReadAt(data[:n+checksumSize], at)
 	} else if _, err = f.ReadAt(data, at); err == nil {
-		_, err = f.ReadAt(sum, r.bytes()+index*checksumSize)
+		_, err = f.ReadAt(sum, r.bytes()+at/pageSize*checksumSize)
 	}
 	if err != nil {
 		return nil, err
@@ -87,8 +101,26 @@ func readPage(path string, r row, number int64) ([]byte, error) {
 	return data[:n:n], nil
 }
 
+// readPart copies a page of a row's file into dst, from within the page on. Where there is a checksum all of the page has to
+// be read.
+func readPart(path string, r row, number int64, dst []byte, within int) (n, length int, err error) {
+	if r.sums() > 0 {
+		data, err := readPage(path, r, number)
+		return copy(dst, data[min(within, len(data)):]), len(data), err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { _ = f.Close() }()
+	at, size := r.place(number)
+	length = int(size)
+	n, err = f.ReadAt(dst[:min(len(dst), max(0, length-within))], at+int64(within))
+	return n, length, err
+}
+
 const (
-	// checksumSize is how many bytes follow each page.
+	// checksumSize is how many bytes a page's checksum has.
 	checksumSize = 4
 	// maxRow bounds the pages of a row.
 	maxRow = 2 * runPages
@@ -110,7 +142,7 @@ func sumsOf(data []byte, length int) []byte {
 	return sums
 }
 
-// writeRow writes a row's file: the pages, and after them the checksum of each. Direct: past the kernel's page cache if
+// writeRow writes a row's file: the pages, and after them the checksum of each, if any. Direct: past the kernel's page cache if
 // the file system can do that.
 func writeRow(path string, data, sums []byte, direct bool) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

@@ -3,6 +3,7 @@ package bucket
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -189,6 +190,42 @@ func TestCacheDeleted(t *testing.T) {
 		}
 		must(t, r.Unmount())
 	}
+}
+
+// What decays in the cache is fetched anew, and nobody sees it.
+func TestCacheDamaged(t *testing.T) {
+	r := newRig(t)
+	must(t, r.Mount())
+	files := fill(t, filepath.Join(r.Point, "d"), 30)
+	big := bytes.Repeat([]byte("more than fits into one extent\n"), 300_000)
+	must(t, os.WriteFile(filepath.Join(r.Point, "d", "big"), big, 0o600))
+	files["big"] = big
+	must(t, r.Unmount())
+	must(t, r.Mount())
+	compare(t, filepath.Join(r.Point, "d"), files)
+	must(t, r.Unmount())
+	spoiled := 0
+	must(t, filepath.WalkDir(filepath.Join(r.Home, "cache", "envfs"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for at := 100; at < len(data); at += 64 << 10 {
+			data[at] ^= 1
+		}
+		spoiled++
+		return errors.Join(err, os.WriteFile(path, data, 0o600))
+	}))
+	if spoiled < 3 {
+		t.Errorf("only %d files in the cache", spoiled)
+	}
+	must(t, r.Mount())
+	compare(t, filepath.Join(r.Point, "d"), files)
+	if st, err := r.Status(); err != nil || st.Errors > 0 {
+		t.Errorf("%v, %d errors, the last: %s", err, st.Errors, st.LastError)
+	}
+	must(t, r.Unmount())
+	must(t, r.Check())
 }
 
 // Who was overtaken while it was away adds nothing to the bucket that the other did not have; its own work stays on its
