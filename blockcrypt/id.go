@@ -48,16 +48,24 @@ var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPad
 
 var errNotCanonical = errors.New("not canonical base32")
 
-// decodeBase32 decodes s into dst, which it must fill exactly; it accepts the one canonical spelling only.
+// maxBase32 is the length of the longest text in base32, an ID.
+const maxBase32 = 26
+
+// decodeBase32 decodes s into dst, of at most 16 bytes, which it must fill exactly; it accepts the one canonical spelling
+// only. After an error dst holds nothing of use.
 func decodeBase32(dst []byte, s string) error {
 	if len(s) != base32Lower.EncodedLen(len(dst)) {
 		return errNotCanonical
 	}
-	buf, err := base32Lower.DecodeString(s)
-	if err != nil || len(buf) != len(dst) || base32Lower.EncodeToString(buf) != s {
+	var text, again [maxBase32]byte
+	n, err := base32Lower.Decode(again[:], append(text[:0], s...))
+	if err != nil || n != len(dst) {
 		return errNotCanonical
 	}
-	copy(dst, buf)
+	copy(dst, again[:n])
+	if string(base32Lower.AppendEncode(again[:0], dst)) != s {
+		return errNotCanonical
+	}
 	return nil
 }
 

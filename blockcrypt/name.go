@@ -72,39 +72,54 @@ func (k Kind) place() (dir string, letter byte, extra bool) {
 
 // String returns the object's full name, in its one canonical spelling.
 func (n Name) String() string {
+	var buf [longestName]byte
+	return string(n.append(buf[:0]))
+}
+
+// longestName is the length of the longest name of an object.
+const longestName = len("files/") + 2 + 1 + maxBase32 + 2 + 20 + 1 + 21 + 1 + 18
+
+// append appends the object's full name to b.
+func (n *Name) append(b []byte) []byte {
+	version := func(b []byte) []byte {
+		b = append(strconv.AppendUint(b, n.Seq, 10), '-')
+		return base32Lower.AppendEncode(b, n.R[:])
+	}
 	switch n.Kind {
 	case KindRoot:
-		return RootName
+		return append(b, RootName...)
 	case KindKeyCopy:
-		return KeyCopyName
+		return append(b, KeyCopyName...)
 	case KindKeyFile:
-		return "keys/" + version(n.Seq, n.R)
+		return version(append(b, "keys/"...))
 	case KindOldRoot:
-		return "roots/" + version(n.Seq, n.R)
+		return version(append(b, "roots/"...))
 	case KindFold:
-		return "folds/" + version(n.Seq, n.R)
+		return version(append(b, "folds/"...))
 	case KindSegment:
-		return "journal/" + strconv.FormatUint(n.Term, 10) + "-" + version(n.Seq, n.R)
+		b = strconv.AppendUint(append(b, "journal/"...), n.Term, 10)
+		return version(append(b, '-'))
 	}
 	dir, letter, extra := n.Kind.place()
 	if dir == "" {
-		return ""
+		return b
 	}
-	id := n.ID.String()
-	s := dir + id[:2] + "/" + id + "." + string(letter) + version(n.Seq, n.R)
-	if extra {
-		s += "-" + base32Lower.EncodeToString(n.Extra[:])
+	var text [maxBase32]byte
+	id := base32Lower.AppendEncode(text[:0], n.ID[:])
+	b = append(append(b, dir...), id[:2]...)
+	b = append(append(append(b, '/'), id...), '.', letter)
+	if b = version(b); extra {
+		b = base32Lower.AppendEncode(append(b, '-'), n.Extra[:])
 	}
-	return s
+	return b
 }
-
-func version(seq uint64, r R) string { return strconv.FormatUint(seq, 10) + "-" + r.String() }
 
 // ParseName parses an object's full name by the strict grammar: it accepts exactly what [Name.String] returns, so no
 // accepted name leaves the store's directory or is the path prefix of another.
 func ParseName(s string) (Name, error) {
 	n, err := parseName(s)
-	if err != nil || n.String() != s {
+	var buf [longestName]byte
+	if err != nil || string(n.append(buf[:0])) != s {
 		return Name{}, fmt.Errorf("parse object name %q: %w", s, errName)
 	}
 	return n, nil
@@ -147,7 +162,7 @@ func parseName(s string) (n Name, err error) {
 			return n, err
 		}
 		for k := KindIndex; k <= KindMapPage; k++ {
-			if d, letter, _ := k.place(); d == dir+"/" && letter == tail[0] {
+			if d, letter, _ := k.place(); d[:len(d)-1] == dir && letter == tail[0] {
 				n.Kind = k
 			}
 		}

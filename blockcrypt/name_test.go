@@ -74,3 +74,14 @@ func TestContext(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// What telling the parts of a name costs: it is done for every object that is read or written.
+func BenchmarkParseName(b *testing.B) {
+	n := Name{Kind: KindExtent, ID: ID{1, 2, 3}, Seq: 12345, R: R{4, 5}, Extra: Extra{6}}.String()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseName(n); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -156,3 +156,30 @@ func BenchmarkFold10000(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/file")
 }
+
+// What wrapping data keys anew costs for each of 10,000 files.
+func BenchmarkRewrap10000(b *testing.B) {
+	r := newBenchRig(b)
+	ctx := context.Background()
+	data := pattern(60_000, 1)
+	for i := range 10_000 {
+		h := r.newFile(fmt.Sprint("f", i))
+		_, err := h.WriteAt(ctx, data[:100<<(i%10)], 0, false)
+		must(b, err)
+		must(b, h.Flush(ctx))
+		h.Close()
+	}
+	must(b, r.fs.Fold(ctx))
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		r.newEpoch()
+		b.StartTimer()
+		res, err := r.fs.Rewrap(ctx, nil)
+		must(b, err)
+		if res.Files != 10_000 {
+			b.Fatal(res)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/file")
+}
