@@ -231,6 +231,7 @@ func TestFetchedOnce(t *testing.T) {
 	must(t, os.RemoveAll(p.cache))
 	check("after it was deleted", 8*all) // who finds it gone does not know of the others
 	check("again", 0)
+	must(t, s.Close()) // it puts what was fetched in a row into the cache behind who reads it
 	must(t, filepath.WalkDir(p.cache, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -239,6 +240,7 @@ func TestFetchedOnce(t *testing.T) {
 		content[len(content)/2] ^= 1
 		return errors.Join(err, os.WriteFile(path, content, 0o600))
 	}))
+	s = p.open(t, 0, wrap)
 	check("after it was damaged", 8*all)
 	must(t, s.Delete(ctx, header))
 	if _, err := s.Get(ctx, header, 1<<20); !errors.Is(err, remote.ErrNotExist) {
@@ -323,6 +325,7 @@ func TestBounded(t *testing.T) {
 		must(t, s.Put(ctx, name, data))
 		has(t, s, name, data)
 	}
+	must(t, s.Close())
 	var size int64
 	must(t, filepath.WalkDir(p.cache, func(_ string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
