@@ -18,17 +18,44 @@ type slow struct {
 	mu        sync.Mutex
 	now, most int
 	requests  int
+	want      int
+	gate      chan struct{} // if not nil: requests wait until want of them are under way
+}
+
+// gather has requests from now on wait until so many are under way at a time, as they would be on a store that is far away
+// indeed. Those of who asks for less at a time wait for long.
+func (s *slow) gather(want int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.want, s.gate = want, make(chan struct{})
+}
+
+// release ends that. s.mu is held.
+func (s *slow) release() {
+	if s.gate != nil {
+		close(s.gate)
+		s.gate = nil
+	}
 }
 
 func (s *slow) wait() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.requests++
 	s.now++
 	s.most = max(s.most, s.now)
-	s.mu.Unlock()
-	time.Sleep(10 * time.Millisecond)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if s.now >= s.want {
+		s.release()
+	}
+	if gate := s.gate; gate != nil {
+		s.mu.Unlock()
+		select {
+		case <-gate:
+		case <-time.After(time.Minute):
+		}
+		s.mu.Lock()
+		s.release()
+	}
 	s.now--
 }
 
@@ -42,19 +69,12 @@ func (s *slow) Get(ctx context.Context, name string, limit int64) ([]byte, error
 	return s.Store.Get(ctx, name, limit)
 }
 
-// reset forgets what was noted, once nothing is under way.
-func (s *slow) reset() (requests, most int) {
-	for {
-		time.Sleep(30 * time.Millisecond)
-		s.mu.Lock()
-		if s.now == 0 {
-			break
-		}
-		s.mu.Unlock()
-	}
+// noted returns what was noted, and forgets it.
+func (s *slow) noted() (requests, most int) {
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	requests, most = s.requests, s.most
-	s.requests, s.most = 0, 0
+	s.requests, s.most = 0, s.now
 	return requests, most
 }
 
@@ -80,13 +100,15 @@ func TestAhead(t *testing.T) {
 	s := &slow{}
 	b.wrap = func(far remote.Store) remote.Store { s.Store = far; return s }
 	b.mustOpen(Options{ReadOnly: true})
-	defer b.close()
-	s.reset()
+	s.noted()
 	ino, _, err := b.fs.Resolve(t.Context(), "/large")
 	must(t, err)
 	h, err := b.fs.Open(t.Context(), ino)
 	must(t, err)
 	for off := 0; off < len(data); off += 64 << 10 {
+		if off == aheadAfter*blockcrypt.BlockSize { // what follows is being asked for
+			s.gather(4)
+		}
 		got := make([]byte, min(64<<10, len(data)-off))
 		if n, err := h.ReadAt(t.Context(), got, int64(off)); err != nil || !bytes.Equal(got[:n], data[off:][:len(got)]) {
 			t.Errorf("at %d it is not the same: %v", off, err)
@@ -94,24 +116,31 @@ func TestAhead(t *testing.T) {
 	}
 	h.Close()
 	b.fs.Forget(ino, 1)
+	b.close() // which ends what is still being fetched ahead
 	extents := blocks / perExtent
 	// Where the cache's disk cannot keep up, what was fetched may be gone from memory before it is read: then it is fetched once
 	// more, as it is where a read comes before the store was asked.
-	if requests, most := s.reset(); requests > 2*extents || most < 4 {
+	if requests, most := s.noted(); requests > 2*extents || most < 4 {
 		t.Errorf("%d requests for %d extents, at most %d at a time", requests, extents, most)
 	}
+	b.mustOpen(Options{ReadOnly: true})
+	defer b.close()
+	s.noted()
 	if n := len(b.rig().names("/dir")); n != files {
 		t.Errorf("%d names", n)
 	}
-	if requests, _ := s.reset(); requests > 2 {
+	if requests, _ := s.noted(); requests > 2 {
 		t.Errorf("%d requests for a listing", requests)
 	}
 	for i := range files {
+		if i == walkAfter-1 { // it has the others asked for
+			s.gather(8)
+		}
 		if got := b.rig().read(fmt.Sprintf("/dir/%d", i)); !bytes.Equal(got, bytes.Repeat([]byte{byte(i)}, 1000)) {
 			t.Errorf("file %d is not the same", i)
 		}
 	}
-	if requests, most := s.reset(); requests > 2*files || most < 8 {
+	if requests, most := s.noted(); requests > 2*files || most < 8 {
 		t.Errorf("%d requests for %d files, at most %d at a time", requests, files, most)
 	}
 }

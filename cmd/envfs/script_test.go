@@ -18,6 +18,7 @@ import (
 
 	"envfs/cmd/envfs/internal/mountpoint"
 	"envfs/keystore/hashivault/vaulttest"
+	"envfs/tests/port"
 )
 
 func TestMain(m *testing.M) {
@@ -46,7 +47,7 @@ func TestScripts(t *testing.T) {
 			"poke":     poke,
 			"mode":     mode,
 			"dial":     dial,
-			"port":     port,
+			"port":     reserve,
 			"identity": ageIdentity,
 			"transit":  transit,
 		},
@@ -69,13 +70,12 @@ func detachBelow(t *testing.T, dir string) {
 	}
 }
 
-// port sets a variable to a port of 127.0.0.1 at which nobody listens: port NAME.
-func port(ts *testscript.TestScript, neg bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// reserve sets a variable to a port of 127.0.0.1 at which nobody listens, unless a server of the script does: port NAME.
+func reserve(ts *testscript.TestScript, neg bool, args []string) {
+	p, err := port.Reserve()
 	ts.Check(err)
-	_, number, err := net.SplitHostPort(l.Addr().String())
-	ts.Check(errors.Join(err, l.Close()))
-	ts.Setenv(args[0], number)
+	ts.Defer(func() { _ = p.Close() })
+	ts.Setenv(args[0], p.Number)
 }
 
 // ageIdentity writes an age identity to a file and sets a variable to its recipient: identity FILE NAME [pq |

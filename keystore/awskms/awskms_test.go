@@ -13,6 +13,7 @@ import (
 	"envfs/keystore"
 	"envfs/keystore/providertest"
 	"envfs/kms/kmstest"
+	"envfs/tests/port"
 )
 
 // open returns a provider in an environment.
@@ -45,11 +46,11 @@ func TestProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer deaf.Close() // who connects waits for ever
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	gone, err := port.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone.Close()
+	defer gone.Close()
 	named := map[string]string{"KeyId": key}
 	providertest.Run(t, providertest.Service{
 		Open:      func(t *testing.T) keystore.Wrapper { return open(t, env, key) },
@@ -59,7 +60,7 @@ func TestProvider(t *testing.T) {
 		Enable:    func(*testing.T) { k.Do("EnableKey", named, nil) },
 		Rotate:    func(*testing.T) { k.Do("RotateKeyOnDemand", named, nil) },
 		Away: func(t *testing.T) keystore.Wrapper {
-			return open(t, at(env, "http://"+gone.Addr().String()), key)
+			return open(t, at(env, "http://"+gone.Address()), key)
 		},
 		Slow: func(t *testing.T) keystore.Wrapper {
 			return open(t, at(env, "http://"+deaf.Addr().String()), key)

@@ -12,6 +12,7 @@ import (
 	"envfs/keystore"
 	"envfs/keystore/hashivault/vaulttest"
 	"envfs/keystore/providertest"
+	"envfs/tests/port"
 )
 
 const photos = "hashivault://transit/photos"
@@ -42,17 +43,17 @@ func TestProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer deaf.Close() // who connects waits for ever
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	gone, err := port.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone.Close()
+	defer gone.Close()
 	providertest.Run(t, providertest.Service{
 		Open:      func(t *testing.T) keystore.Wrapper { return open(t, s.Env(s.Root), photos) },
 		Other:     func(t *testing.T) keystore.Wrapper { return open(t, s.Env(s.Root), "hashivault://transit/other") },
 		Forbidden: func(t *testing.T) keystore.Wrapper { return open(t, s.Env(stranger), photos) },
 		Rotate:    func(*testing.T) { s.Do("POST", "transit/keys/photos/rotate", nil) },
-		Away:      func(t *testing.T) keystore.Wrapper { return open(t, at("http://"+gone.Addr().String()), photos) },
+		Away:      func(t *testing.T) keystore.Wrapper { return open(t, at("http://"+gone.Address()), photos) },
 		Slow:      func(t *testing.T) keystore.Wrapper { return open(t, at("http://"+deaf.Addr().String()), photos) },
 		Replies: func(t *testing.T, body []byte) keystore.Wrapper {
 			fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,17 @@ func (c *counted) settled() int64 {
 			n = now
 		}
 	}
+}
+
+// await returns when so many requests have come and no more come for a while, and returns how many came.
+func (c *counted) await(t *testing.T, n int64) int64 {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); c.reads.Load() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d requests of %d in a minute", c.reads.Load(), n)
+		}
+	}
+	return c.settled()
 }
 
 // What was asked for ahead takes one request, also if it is read meanwhile, and none again; and it is in the cache then.
@@ -102,13 +114,14 @@ func TestAheadBounds(t *testing.T) {
 	data := make([]byte, 300_000)
 	hold := make(chan struct{})
 	sorry := errors.New("sorry")
-	fail := true
+	var fail atomic.Bool
+	fail.Store(true)
 	var c *counted
 	s := p.open(t, 0, func(s remote.Store) remote.Store {
 		c = &counted{Store: s, fail: func(op, _ string) error {
 			if op == "read" {
 				<-hold
-				if fail {
+				if fail.Load() {
 					return sorry
 				}
 			}
@@ -130,14 +143,13 @@ func TestAheadBounds(t *testing.T) {
 		t.Errorf("%d are taken on", n)
 	}
 	close(hold)
-	c.settled()
-	if got := c.reads.Load(); got != int64(n-1) {
+	if got := c.await(t, int64(n-1)); got != int64(n-1) {
 		t.Errorf("%d requests for %d objects, one of which is here", got, n)
 	}
 	if _, err := s.ReadAt(t.Context(), extentNo(0), data, 0); !errors.Is(err, sorry) {
 		t.Errorf("read what cannot be fetched: %v", err)
 	}
-	fail = false
+	fail.Store(false)
 	has(t, s, extentNo(0), data)
 	s.Ahead(slices.Repeat([]remote.Info{{Name: "files/aa/aaaaaaaaaaaaaaaaaaaaaaaaaa.h1-aaaaaaaaaaaaaaaaaaaab"}, {Name: "root"}, {Name: "no name"}}, 10))
 	must(t, s.Close())

@@ -231,7 +231,7 @@ func TestFetchedOnce(t *testing.T) {
 	must(t, os.RemoveAll(p.cache))
 	check("after it was deleted", 8*all) // who finds it gone does not know of the others
 	check("again", 0)
-	must(t, s.Close()) // else some of it is still being written
+	must(t, s.Close()) // it puts what was fetched in a row into the cache behind who reads it
 	must(t, filepath.WalkDir(p.cache, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -325,6 +325,7 @@ func TestBounded(t *testing.T) {
 		must(t, s.Put(ctx, name, data))
 		has(t, s, name, data)
 	}
+	must(t, s.Close())
 	var size int64
 	must(t, filepath.WalkDir(p.cache, func(_ string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -85,7 +85,8 @@ func reply(r *http.Request, status int, code string) *http.Response {
 		Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-var quick = s3.Retry{First: time.Millisecond, Max: 20 * time.Millisecond, Patience: 10 * time.Second, Attempt: 5 * time.Second}
+// quick tries again soon, and gives nothing up only because the machine is slow.
+var quick = s3.Retry{First: time.Millisecond, Max: 20 * time.Millisecond, Patience: 2 * time.Minute, Attempt: time.Minute}
 
 // bench is a new vault's store behind faults.
 type bench struct {
@@ -275,12 +276,15 @@ func TestKilledServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Kill)
-	s := open(t, server, address(t, server, ""), s3.Options{})
+	s := open(t, server, address(t, server, ""), s3.Options{Retry: quick})
 	var wg sync.WaitGroup
-	done := make(chan string, 1000)
+	done, killed := make(chan string, 400), make(chan struct{})
 	for w := range 4 {
 		wg.Go(func() {
 			for i := range 100 {
+				if i == 50 {
+					<-killed
+				}
 				name := "damaged/" + fmt.Sprintf("%d-%d", w, i)
 				if err := s.Put(t.Context(), name, []byte(name)); err != nil {
 					t.Error(err)
@@ -290,16 +294,20 @@ func TestKilledServer(t *testing.T) {
 			}
 		})
 	}
-	var names []string
-	for range 50 {
-		names = append(names, <-done)
+	for len(done) < 50 && !t.Failed() {
+		time.Sleep(time.Millisecond)
 	}
 	server.Kill()
+	close(killed)
+	for s.Stats().Retries == 0 && !t.Failed() { // until one has met with the server's absence
+		time.Sleep(time.Millisecond)
+	}
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
 	wg.Wait()
 	close(done)
+	var names []string
 	for name := range done {
 		names = append(names, name)
 	}
@@ -310,8 +318,5 @@ func TestKilledServer(t *testing.T) {
 	}
 	if len(names) != 400 {
 		t.Errorf("%d of 400 were put", len(names))
-	}
-	if s.Stats().Retries == 0 {
-		t.Error("no request failed: the server was not away")
 	}
 }

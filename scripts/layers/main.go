@@ -32,7 +32,7 @@ var rules = [...]rule{
 	{"remote", []string{"blockcrypt"}},
 	{"remote/dir", []string{"remote", "blockcrypt"}},
 	{"remote/s3", []string{"remote", "blockcrypt"}},
-	{"remote/s3/s3test", nil},
+	{"remote/s3/s3test", []string{"tests/port"}},
 	{"remote/cache", []string{"remote", "remote/dir", "blockcrypt"}},
 	{"remote/remotetest", []string{"remote", "blockcrypt"}},
 	{"fs/journal", []string{"keystore", "remote", "blockcrypt"}},

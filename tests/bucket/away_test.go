@@ -40,14 +40,14 @@ type shown struct {
 // until asks for the status until it is as wanted.
 func until(t *testing.T, v *command.Vault, what string, wanted func(*shown) bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		st := status[shown](t, v)
 		if wanted(&st) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not after a minute: %+v", what, st)
+			t.Fatalf("%s: not after two minutes: %+v", what, st)
 		}
 	}
 }
@@ -55,6 +55,7 @@ func until(t *testing.T, v *command.Vault, what string, wanted func(*shown) bool
 // While the bucket is away what is cached can be read, and work goes on up to the bound of the state; then writes wait,
 // which status shows, and are refused. When it is back all is published.
 func TestAwayAtTheBound(t *testing.T) {
+	start := time.Now()
 	r := newRig(t)
 	must(t, r.Mount("--state-size", "32", "--wait", "1s"))
 	files := fill(t, filepath.Join(r.Point, "d"), 4)
@@ -70,7 +71,7 @@ func TestAwayAtTheBound(t *testing.T) {
 	}
 	compare(t, filepath.Join(r.Point, "d"), files)
 	if st := status[shown](t, r.Vault); st.ToPublish != 0 || !st.Since.IsZero() || st.Bucket.Away || st.Bucket.Requests == 0 ||
-		st.Bucket.Cache < 1<<20 || time.Since(st.RootTime) > time.Minute {
+		st.Bucket.Cache < 1<<20 || st.RootTime.Before(start) {
 		t.Errorf("status when nothing waits: %+v", st)
 	}
 
@@ -113,7 +114,7 @@ func TestAwayAtTheBound(t *testing.T) {
 	for text := ""; !strings.Contains(text, "WAIT since") || !strings.Contains(text, "(connection refused)"); {
 		res, err := r.Run("status")
 		must(t, err)
-		if text = res.Out; time.Since(began) > 2*time.Minute {
+		if text = res.Out; time.Since(began) > 5*time.Minute {
 			t.Fatalf("status does not tell that writes wait: %s", text)
 		}
 	}
@@ -153,7 +154,7 @@ func TestUnmountWhileAway(t *testing.T) {
 	r.server.Kill()
 	files := fill(t, filepath.Join(r.Point, "d"), 20)
 	for _, verb := range []string{"sync", "unmount"} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, r.Binary, verb, r.Point)
 		var talk told
@@ -178,13 +179,14 @@ func TestUnmountWhileAway(t *testing.T) {
 	if bytes.Contains([]byte(system(t, "cat", "/proc/self/mounts")), []byte(r.Point)) {
 		t.Fatal("it is mounted still")
 	}
+	start := time.Now()
 	r.restart()
 	must(t, r.Mount())
 	done := answer[struct {
 		RootSeq  uint64    `json:"root_seq"`
 		RootTime time.Time `json:"root_time"`
 	}](t, r.Vault, "sync", "--json", r.Point)
-	if done.RootSeq == 0 || time.Since(done.RootTime) > time.Minute {
+	if done.RootSeq == 0 || done.RootTime.Before(start) {
 		t.Errorf("sync --json: %+v", done)
 	}
 	other := r.elsewhere()

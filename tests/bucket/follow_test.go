@@ -219,8 +219,8 @@ func appear(t *testing.T, path string) {
 		if _, err := os.Stat(path); err == nil {
 			return
 		}
-		if time.Since(began) > 30*time.Second {
-			t.Fatalf("%s has not appeared in 30 s", filepath.Base(path))
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("%s has not appeared in two minutes", filepath.Base(path))
 		}
 	}
 }

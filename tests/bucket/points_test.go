@@ -96,12 +96,14 @@ func TestKilledAtPoint(t *testing.T) {
 		name := fmt.Sprintf("round %d: request %d of kind %s, done %v", round, at.nth, at.kind, at.done)
 		var fired atomic.Bool
 		var count atomic.Int64
+		gone := make(chan struct{})
 		kill := func(q *http.Request) bool {
 			if !kinds[at.kind](q) || fired.Load() || count.Add(1) != at.nth {
 				return fired.Load() // what was on its way then is lost, too
 			}
 			fired.Store(true)
 			killDaemons(t)
+			close(gone)
 			return true
 		}
 		if at.done {
@@ -116,6 +118,10 @@ func TestKilledAtPoint(t *testing.T) {
 				t.Errorf("%s: it never comes", name)
 			}
 		}
+		if t.Failed() {
+			t.Fatal(name)
+		}
+		<-gone // the request at which it is killed may be one that nobody waits for
 		p.hooked(hook{})
 		must(t, r.Discard())
 		must(t, r.Mount())

@@ -1,6 +1,8 @@
 package copies
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -108,7 +110,7 @@ func (w *busy) copyLive(to string, passes int) {
 	}
 	folds, started := w.folds, w.clock.Now()
 	for range passes {
-		w.during(exec.Command("rsync", "-a", "--bwlimit=5M", w.path+"/", to+"/")) // else it is over before 10 folds
+		w.during(exec.Command("rsync", "-a", "--bwlimit=5M", "--out-format=%n", w.path+"/", to+"/"), len(before)/liveRounds)
 	}
 	took := w.clock.Now().Sub(started)
 	folds = w.folds - folds - passes // the last of each may have ended later
@@ -128,21 +130,34 @@ func (w *busy) copyLive(to string, passes int) {
 	}
 }
 
-// during works while a copier does.
-func (w *busy) during(copier *exec.Cmd) {
+// during works while a copier does, which says the name of each file that it copies. However slow the work is, the copier is
+// not far ahead of it: with each round it may go on by a share of the files, as long as there are rounds.
+func (w *busy) during(copier *exec.Cmd, share int) {
 	w.t.Helper()
-	done := make(chan error, 1)
+	var talk bytes.Buffer
+	copier.Stderr = &talk
+	said, err := copier.StdoutPipe()
+	must(w.t, err)
+	must(w.t, copier.Start())
+	done, turns := make(chan error, 1), make(chan struct{}, liveRounds)
 	go func() {
-		out, err := copier.CombinedOutput()
+		lines := bufio.NewScanner(said)
+		for n := 1; lines.Scan(); n++ {
+			if n%share == 0 {
+				<-turns // until then it can say only what fits into the pipe
+			}
+		}
+		err := errors.Join(lines.Err(), copier.Wait())
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && exit.ExitCode() == 24 {
 			err = nil // files have vanished
 		}
 		if err != nil {
-			err = fmt.Errorf("%v: %w\n%s", copier, err, out)
+			err = fmt.Errorf("%v: %w\n%s", copier, err, talk.String())
 		}
 		done <- err
 	}()
+	defer close(turns)
 	for range liveRounds {
 		select {
 		case err := <-done:
@@ -150,9 +165,17 @@ func (w *busy) during(copier *exec.Cmd) {
 			return
 		default:
 			w.round()
+			turns <- struct{}{}
 		}
 	}
-	must(w.t, <-done)
+	for {
+		select {
+		case err := <-done:
+			must(w.t, err)
+			return
+		case turns <- struct{}{}:
+		}
+	}
 }
 
 // checkLive checks that the copy opens at a moment of history and says which; for writing, too.

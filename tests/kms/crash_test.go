@@ -46,6 +46,16 @@ type ledger struct {
 	mu       sync.Mutex
 	keys     []*owned
 	requests []string // ids of the requests, all of which must be in the log
+	enough   int      // of them, and reached is closed
+	reached  chan struct{}
+}
+
+// expect returns a channel that is closed when n more requests were answered.
+func (l *ledger) expect(n int) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.enough, l.reached = len(l.requests)+n, make(chan struct{})
+	return l.reached
 }
 
 // failed reports whether a call that ended with err has no result that counts.
@@ -68,6 +78,9 @@ func (l *ledger) note(meta middleware.Metadata, err error) (answered bool) {
 	if ok {
 		l.mu.Lock()
 		l.requests = append(l.requests, id)
+		if len(l.requests) == l.enough {
+			close(l.reached)
+		}
 		l.mu.Unlock()
 	}
 	return ok
@@ -109,23 +122,31 @@ func crash(t *testing.T, k *kms, rounds int, cut func(*ledger)) {
 		l.verify(t, client)
 		ctx, cancel := context.WithCancel(t.Context())
 		var workers sync.WaitGroup
+		reached := l.expect(10 + rnd.IntN(300))
 		for range 6 {
 			w := &worker{t: t, ledger: l, client: client, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 0))}
 			workers.Go(func() { w.run(ctx) })
 		}
-		time.Sleep(time.Duration(100+rnd.IntN(900)) * time.Millisecond) // when it ends is up to chance
+		none := make(chan struct{})
+		go func() {
+			defer close(none)
+			workers.Wait()
+		}()
+		select {
+		case <-reached:
+		case <-none:
+			t.Fatalf("round %d: no worker is answered any more", round)
+		}
+		time.Sleep(time.Duration(rnd.IntN(20)) * time.Millisecond) // when it ends is up to chance
 		cut(l)
 		cancel()
-		workers.Wait()
+		<-none
 		t.Logf("round %d: %d keys, %d requests answered", round, len(l.keys), len(l.requests))
 	}
 	k.start()
 	l.verify(t, k.client(k.access))
 	k.stop(unix.SIGTERM)
 	l.verifyLog(t, k)
-	if len(l.requests) < 50 {
-		t.Errorf("only %d requests were answered", len(l.requests))
-	}
 }
 
 // worker is a client that changes keys of its own.

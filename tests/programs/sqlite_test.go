@@ -18,7 +18,7 @@ var journals = []string{"delete", "wal"}
 // sqlite runs statements.
 func sqlite(t *testing.T, db, sql string) string {
 	t.Helper()
-	return strings.TrimSpace(runIn(t, filepath.Dir(db), "sqlite3", "-batch", "-bail", "-cmd", ".timeout 60000", db, sql))
+	return strings.TrimSpace(runIn(t, filepath.Dir(db), "sqlite3", "-batch", "-bail", "-cmd", ".timeout 600000", db, sql))
 }
 
 func newDatabase(t *testing.T, v *command.Vault, journal string) string {
@@ -53,7 +53,7 @@ func TestSQLiteConnections(t *testing.T) {
 					"update t set n=n+1 where who=%d; commit;\n", w, n, w)
 			}
 			go func() {
-				cmd := exec.Command("sqlite3", "-batch", "-bail", "-cmd", ".timeout 60000", db)
+				cmd := exec.Command("sqlite3", "-batch", "-bail", "-cmd", ".timeout 600000", db)
 				cmd.Stdin = strings.NewReader(sql.String())
 				out, err := cmd.CombinedOutput()
 				if err != nil {

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"envfs/tests/port"
 )
 
 // Kind is an implementation.
@@ -45,6 +47,7 @@ type Server struct {
 	Access   string
 	Secret   string
 	LogFile  string
+	port     *port.Port
 	args     []string
 	env      []string
 	mu       sync.Mutex
@@ -65,11 +68,11 @@ func Start(kind Kind, dir string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	at, err := port.Reserve()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Kind: kind, Dir: filepath.Join(dir, "data"), Address: "127.0.0.1:" + port, TLS: o.TLS,
+	s := &Server{Kind: kind, Dir: filepath.Join(dir, "data"), Address: at.Address(), port: at, TLS: o.TLS,
 		Access: "tests-user", Secret: "tests-secret", LogFile: filepath.Join(dir, "log")}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, err
@@ -117,15 +120,6 @@ func find(kind Kind) (string, error) {
 			return "", fmt.Errorf("start %s: bin/%s is missing; run scripts/servers.sh", kind, kind)
 		}
 	}
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, errors.Join(err, l.Close())
 }
 
 // NewUser makes a user of a MinIO server who may do what a policy (JSON) says, by bin/minio-admin.
@@ -178,7 +172,7 @@ func (s *Server) Restart() error {
 
 // wait asks until the server answers.
 func (s *Server) wait(finished <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -242,7 +236,7 @@ func (s *Server) end(signal syscall.Signal) {
 	_ = s.cmd.Process.Signal(signal) // it may have ended
 	select {
 	case <-s.finished:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		_ = s.cmd.Process.Kill()
 		<-s.finished
 	}

@@ -23,6 +23,7 @@ type delayProxy struct {
 	to       string // host:port
 	latency  atomic.Int64
 	done     sync.WaitGroup
+	ended    chan struct{} // closed by close: nothing is waited for any more
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
@@ -34,7 +35,7 @@ func newDelayProxy(to string) (*delayProxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &delayProxy{listener: l, to: to, conns: make(map[net.Conn]bool)}
+	d := &delayProxy{listener: l, to: to, ended: make(chan struct{}), conns: make(map[net.Conn]bool)}
 	d.done.Go(d.serve)
 	return d, nil
 }
@@ -84,13 +85,13 @@ func (d *delayProxy) connect(near *net.TCPConn) {
 	}
 	latency := time.Duration(d.latency.Load())
 	var both sync.WaitGroup
-	both.Go(func() { pass(far, near, latency/2, latency) }) // the first bytes come behind the handshake
-	both.Go(func() { pass(near, far, latency/2, 0) })
+	both.Go(func() { d.pass(far, near, latency/2, latency) }) // the first bytes come behind the handshake
+	both.Go(func() { d.pass(near, far, latency/2, 0) })
 	both.Wait()
 }
 
 // pass passes on what comes from a connection: each byte late, the first ones by first in addition.
-func pass(to, from *net.TCPConn, late, first time.Duration) {
+func (d *delayProxy) pass(to, from *net.TCPConn, late, first time.Duration) {
 	if late == 0 {
 		_, _ = io.Copy(to, from) // each end sees if the other is gone
 		_ = to.CloseWrite()
@@ -116,7 +117,10 @@ func pass(to, from *net.TCPConn, late, first time.Duration) {
 	}()
 	var err error
 	for c := range way {
-		time.Sleep(time.Until(c.due))
+		select {
+		case <-time.After(time.Until(c.due)):
+		case <-d.ended:
+		}
 		if err == nil {
 			if _, err = to.Write(c.data); err != nil {
 				_ = from.CloseRead() // so that the other goroutine ends
@@ -131,6 +135,7 @@ func (d *delayProxy) close() error {
 	err := d.listener.Close()
 	d.mu.Lock()
 	d.closed = true
+	close(d.ended)
 	for c := range d.conns {
 		if e := c.Close(); e != nil && !errors.Is(e, net.ErrClosed) {
 			err = errors.Join(err, e)
