@@ -110,9 +110,10 @@ func (s *session) changeKeys() error {
 }
 
 func (s *session) change(c *keyChange) error {
-	return s.do(c.what, stepKeys, 0, func() error {
+	return s.do(c.what, stepKeys, 0, func() (err error) {
+		defer s.writesBesidePublishing(&err)()
 		var was []byte
-		err := s.fs.ChangeKeys(s.ctx, func(old *keystore.Vault) (*keystore.Vault, error) {
+		err = s.fs.ChangeKeys(s.ctx, func(old *keystore.Vault) (*keystore.Vault, error) {
 			was = old.Bytes()
 			return c.edit(old)
 		})
@@ -128,6 +129,24 @@ func (s *session) change(c *keyChange) error {
 		slices.Sort(labels)
 		t.slots = strings.Join(labels, " ")
 	})
+}
+
+// writesBesidePublishing writes while what waits is published before a change of keys, so that more waits then. It returns what ends that, and adds an error to the other's.
+func (s *session) writesBesidePublishing(to *error) (end func()) {
+	if s.shared == nil {
+		return func() {}
+	}
+	var inner error
+	done := false
+	s.shared.setBeside(func(name string) {
+		if !done && strings.HasPrefix(name, "journal/") {
+			done, inner = true, s.put(fmt.Sprintf("/beside%d", s.nextID), s.bytes(s.size()), false)
+		}
+	})
+	return func() {
+		s.shared.setBeside(nil)
+		*to = errors.Join(*to, inner)
+	}
 }
 
 func (s *session) drawKeyChange() (*keyChange, error) {
