@@ -109,13 +109,14 @@ func (f *FS) Sweep(ctx context.Context) (deleted, left int, err error) {
 }
 
 // named returns the names of all objects that the fold records or the layers name: what is needed, and what is
-// superseded and waits for the end of its grace.
+// superseded and waits for the end of its grace. What has been deleted is none of them: a power loss may bring it back.
 func (f *FS) named(ctx context.Context) (map[string]bool, error) {
 	names := make(map[string]bool)
 	f.mu.Lock()
-	fold := f.root.Fold
+	fold, purged := f.root.Fold, f.root.Purged
 	f.mu.Unlock()
 	refs := []blockcrypt.ObjRef{fold}
+	var gone []string
 	for i := 0; i < len(refs); i++ {
 		rec, err := f.loadFold(ctx, refs[i])
 		if err != nil {
@@ -129,8 +130,13 @@ func (f *FS) named(ctx context.Context) (map[string]bool, error) {
 			names[b.Name] = true
 		}
 		for _, d := range rec.Dead {
-			names[d.Name] = true
+			if names[d.Name] = true; d.Died <= purged {
+				gone = append(gone, d.Name)
+			}
 		}
+	}
+	for _, name := range gone {
+		delete(names, name)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -149,3 +149,47 @@ func TestForkOfLowSequenceStays(t *testing.T) {
 	}
 	must(t, r.fs.store.Delete(ctx, name))
 }
+
+// What a power loss brings back of objects that were deleted goes with the first fold of the next mount.
+func TestDeletedObjectsThatComeBackGo(t *testing.T) {
+	ctx := t.Context()
+	r, clock := aging(t)
+	for i := range byte(3) {
+		r.write("a", pattern(100_000, i))
+		must(t, r.fs.Fold(ctx))
+	}
+	was := make(map[string][]byte)
+	for _, name := range r.objects() {
+		data, err := r.fs.store.Get(ctx, name, maxObject)
+		must(t, err)
+		was[name] = data
+	}
+	clock.now = clock.now.Add(48 * time.Hour)
+	for i := range byte(2) { // one deletes, the next says so in root
+		r.write("b", pattern(100, i))
+		must(t, r.fs.Fold(ctx))
+	}
+	there, back := r.objects(), []string(nil)
+	for name, data := range was {
+		n, err := blockcrypt.ParseName(name)
+		if err == nil && !slices.Contains(there, name) && (n.Kind == blockcrypt.KindHeader || n.Kind == blockcrypt.KindIndex || n.Kind == blockcrypt.KindExtent) {
+			must(t, r.fs.store.Put(ctx, name, data))
+			back = append(back, name)
+		}
+	}
+	r.close()
+	if len(back) < 4 {
+		t.Fatalf("only %q were deleted", back)
+	}
+	r.open()
+	r.write("b", pattern(100, 3))
+	must(t, r.fs.Fold(ctx))
+	_, _, err := r.fs.Sweep(ctx) // as a mount does then
+	must(t, err)
+	for _, name := range r.objects() {
+		if slices.Contains(back, name) {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	r.close()
+}

@@ -65,7 +65,7 @@ func bringToEnds(ctx context.Context, temp string, began time.Time, seed, run ui
 		}
 	}
 	j := newJudge(v, source(seed, run, 6).Uint64())
-	for _, at := range rand.New(source(seed, run, 7)).Perm(len(j.tape.events)) {
+	for _, at := range v.order(seed, run) {
 		if time.Since(began) > *bucketFlag && ends > 0 {
 			break
 		}
@@ -75,4 +75,9 @@ func bringToEnds(ctx context.Context, temp string, began time.Time, seed, run ui
 		ends++
 	}
 	return ends, nil
+}
+
+// order returns all events, in an order that the seeds give.
+func (v *voyage) order(seeds ...uint64) []int {
+	return rand.New(source(append(seeds, 7)...)).Perm(len(v.bucket.tape.events))
 }

@@ -70,21 +70,6 @@ func (a *machine) onPut(name string) {
 	}
 }
 
-// foldBeside folds, while other things go on at moments that the seed chooses.
-func (a *machine) foldBeside() error {
-	return a.do("fold", stepAll, 0, func() error {
-		var inner error
-		a.setBeside(func(name string) {
-			if a.aside != nil && disturbs(name) && inner == nil && a.rng.IntN(4) == 0 {
-				inner = a.aside()
-			}
-		})
-		err := a.fs.Fold(a.ctx)
-		a.setBeside(nil)
-		return errors.Join(inner, err)
-	}, nil)
-}
-
 // setBeside waits for what goes on beside a fold.
 func (a *machine) setBeside(fn func(name string)) {
 	a.hook.Lock()
@@ -169,7 +154,7 @@ func (w *world) seen() (*tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open to read: %w", err)
 	}
-	t, err := dump(w.ctx, f)
+	t, err := dumpWith(w.ctx, f, &client{bucket: w.bucket, id: -1})
 	if err == nil {
 		err = inspect(w.ctx, f)
 	}

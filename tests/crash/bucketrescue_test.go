@@ -21,9 +21,12 @@ func (j *judge) takenOver(w *world, c *cut, a *machine, mode memfs.Mode, rng *ra
 	}
 	shown = b.tree
 	b.aside = b.actsAndPublishes
-	steps := []func() error{b.verify, b.acts, b.publish, b.isSeen, b.acts, func() error { return b.publishes(b.foldBeside) }, b.isSeen}
+	steps := []func() error{b.verify, b.acts, b.publish, b.isSeen, b.acts, func() error { return b.publishes(b.fold) }, b.isSeen}
 	for range rng.IntN(3) {
-		steps = append(steps, b.acts, func() error { return b.publishes(b.foldBeside) })
+		steps = append(steps, b.acts, func() error { return b.publishes(b.fold) })
+	}
+	if rng.IntN(2) == 0 {
+		steps = append(steps, func() error { return b.publishes(b.rewrap) }, b.isSeen)
 	}
 	steps = append(steps, b.closeHandles, func() error { return b.fs.Close(w.ctx) })
 	for i, do := range steps {

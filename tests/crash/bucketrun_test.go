@@ -50,10 +50,14 @@ func (v *voyage) sharedEvents() []action {
 	a := v.now
 	return []action{
 		{8, func(*session) error { return a.publish() }},
-		{5, func(*session) error { return a.publishes(a.foldBeside) }},
+		{5, func(*session) error { return a.publishes(a.fold) }},
 		{4, func(*session) error { return v.faults(a.publish) }},
-		{3, func(*session) error { return v.faults(func() error { return a.publishes(a.foldBeside) }) }},
-		{1, func(*session) error { return a.publishes(a.rotate) }},
+		{3, func(*session) error { return v.faults(func() error { return a.publishes(a.fold) }) }},
+		{2, func(*session) error { return a.publishes(a.changeKeys) }},
+		{1, func(*session) error { return v.keysBesideFaults() }},
+		{2, func(*session) error { return a.publishes(a.rewrap) }},
+		{1, func(*session) error { return v.faults(func() error { return a.publishes(a.rewrap) }) }},
+		{1, func(*session) error { return a.publishes(func() error { return a.reencrypt(a.somewhere()) }) }},
 		{2, func(*session) error { return v.killed() }},
 		{2, func(*session) error { return a.publishes(a.remount) }},
 		{2, func(*session) error { return a.rewrite() }},
@@ -70,6 +74,16 @@ func (v *voyage) killed() error { return v.now.publishes(v.now.kill) }
 
 // faults does a step while the network is bad, and sees that it is done afterwards.
 func (v *voyage) faults(do func() error) error {
+	return v.faultsThen(do, func() error {
+		if v.now.fs.Sync(v.now.ctx) != nil { // it does not go on
+			return v.killed()
+		}
+		return v.now.publish()
+	})
+}
+
+// faultsThen does a step while the network is bad, and another if that was noticed.
+func (v *voyage) faultsThen(do, then func() error) error {
 	b, a := v.bucket, v.now
 	rng := rand.New(rand.NewPCG(v.rng.Uint64(), 0))
 	share := []float64{0.1, 0.3, 0.7}[rng.IntN(3)]
@@ -89,10 +103,15 @@ func (v *voyage) faults(do func() error) error {
 		return err
 	}
 	a.failed = true
-	if a.fs.Sync(a.ctx) != nil { // it does not go on
-		return v.killed()
-	}
-	return a.publish()
+	return then()
+}
+
+// keysBesideFaults changes the keys while the network is bad. Who does not know what became of it mounts again.
+func (v *voyage) keysBesideFaults() error {
+	a := v.now
+	a.onError = func(err error) (bool, error) { return errors.Is(err, errNoReply), err }
+	defer func() { a.onError = nil }()
+	return v.faultsThen(func() error { return a.publishes(a.changeKeys) }, v.killed)
 }
 
 // reign has a machine take the vault over and work.
@@ -158,7 +177,7 @@ func (v *voyage) wakes(last *machine) error {
 // follows checks that a machine which has taken the vault over has found what the last one had sent, up to a point of that
 // one's history: at least what was published.
 func (a *machine) follows(last *machine, p int) error {
-	got, err := dump(a.ctx, a.fs)
+	got, err := a.dump()
 	if err != nil {
 		return err
 	}

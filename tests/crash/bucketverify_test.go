@@ -131,7 +131,7 @@ func (j *judge) follow(c *cut, rng *rand.Rand, number uint64, want *tree) error 
 	}
 	var got *tree
 	if err == nil {
-		got, err = dump(w.ctx, f)
+		got, err = dumpWith(w.ctx, f, &client{bucket: w.bucket, id: -1})
 	}
 	if err == nil && !want.equal(got, nil) {
 		err = fmt.Errorf("another tree is shown:\n\t%s", strings.Join(want.diff(got, nil), "\n\t"))
@@ -153,7 +153,7 @@ func (j *judge) goesOn(w *world, c *cut, a *machine, mode memfs.Mode, rng *rand.
 	if err := b.open(fs.Options{}); err != nil {
 		return fail("mount", err)
 	}
-	got, err := dump(w.ctx, b.fs)
+	got, err := b.dump()
 	if err != nil {
 		return fail("read", err)
 	}
@@ -164,7 +164,8 @@ func (j *judge) goesOn(w *world, c *cut, a *machine, mode memfs.Mode, rng *rand.
 	b.startFrom(now)
 	b.failed = a.failed
 	b.aside = b.actsAndPublishes
-	steps := []func() error{b.verify, b.isSeen, b.acts, b.publish, b.isSeen, b.acts, func() error { return b.publishes(b.foldBeside) }, b.isSeen, b.graceEnds}
+	steps := []func() error{b.verify, b.isSeen, b.tellsKeyUse, b.acts, b.publish, b.isSeen, b.acts, func() error { return b.publishes(b.fold) }, b.isSeen,
+		func() error { return b.publishes(b.rewrap) }, b.isSeen, b.graceEnds}
 	for i, do := range steps {
 		if err := do(); err != nil {
 			return fail(fmt.Sprintf("going on, %d", i), err)

@@ -39,7 +39,7 @@ type workload struct {
 	run    func(s *session, size int) error
 }
 
-var small = fs.Limits{Extent: 8, Dirty: 128 << 10, Grace: 24 * time.Hour}
+var small = fs.Limits{Extent: 8, Dirty: 128 << 10, Grace: 24 * time.Hour, Renew: 20}
 
 var workloads = []workload{
 	{"model", 150, small, workModel},
@@ -73,7 +73,8 @@ func (w *workload) crash(ctx context.Context, seed, run uint64, n int) (states i
 	if err != nil {
 		return 0, fmt.Errorf("workload: %w", err)
 	}
-	v := &verifier{opener: s.opener, limits: w.limits, hist: &s.hist, failed: s.failed, log: s.stage.Log(), seed: source(seed, run).Uint64(), clock: s.clock}
+	v := &verifier{opener: s.opener, limits: w.limits, hist: &s.hist, failed: s.failed, log: s.stage.Log(), seed: source(seed, run).Uint64(), clock: s.clock, goOn: (*session).goOn}
+	defer s.opener.close()
 	rng := rand.New(source(seed, run, 4))
 	for i := range n {
 		depth := 0
@@ -91,7 +92,7 @@ func (w *workload) crash(ctx context.Context, seed, run uint64, n int) (states i
 	return v.states, nil
 }
 
-// record runs the workload on a new vault.
+// record runs the workload, if there is one, on a new vault.
 func (w *workload) record(ctx context.Context, seed, run uint64) (*session, error) {
 	c := newClock()
 	made := memfs.New()
@@ -102,12 +103,15 @@ func (w *workload) record(ctx context.Context, seed, run uint64) (*session, erro
 	if err != nil {
 		return nil, err
 	}
+	if w.run == nil {
+		return s, nil
+	}
 	return s, w.run(s, w.size)
 }
 
 // emptyTree is what a new vault holds.
 func emptyTree(c *clock) *tree {
-	t := &tree{names: map[string]int{"": 0}, inodes: make(map[int]*inode)}
+	t := &tree{names: map[string]int{"": 0}, inodes: make(map[int]*inode), slots: slotLabel(0)}
 	t.inodes[0] = (&inode{typ: blockcrypt.TypeDirectory, mode: 0o700, mtime: c.Now().UnixNano()}).seal()
 	return t.seal()
 }

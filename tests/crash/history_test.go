@@ -14,8 +14,12 @@ const (
 	stepFlush                 // close: the file's writes survive kill -9
 	stepSync                  // fsync: the file's writes, and all operations before, survive a power loss
 	stepAll                   // sync of everything, or a fold: the same for all files
+	stepKeys                  // a change of keys: an operation that carries all before it, and is durable at once
 	stepNote                  // promises nothing
 )
+
+// op reports whether a step is there or not after a crash.
+func (k stepKind) op() bool { return k == stepOp || k == stepKeys }
 
 // step is something that a workload did. The log's lengths when it began and when it had returned tell whether it had
 // before a crash.
@@ -58,6 +62,8 @@ func (h *history) promise(p int, power bool) promised {
 		switch {
 		case s.kind == stepAll:
 			covered, pr.all = max(covered, s.covers), max(pr.all, s.covers)
+		case s.kind == stepKeys:
+			covered, pr.all = max(covered, i+1), max(pr.all, s.covers)
 		case s.kind == stepSync:
 			covered = max(covered, s.covers)
 			pr.files[s.file] = max(pr.files[s.file], s.covers)
@@ -68,7 +74,7 @@ func (h *history) promise(p int, power bool) promised {
 		}
 	}
 	for i := range covered {
-		if h.steps[i].kind == stepOp {
+		if h.steps[i].kind.op() {
 			pr.op = i
 		}
 	}
@@ -89,10 +95,13 @@ func (h *history) publication(p int) promised {
 	for i := range h.steps {
 		if s := &h.steps[i]; s.published && s.end <= p {
 			pr.all = max(pr.all, s.covers)
+			if s.kind == stepKeys {
+				pr.all = i + 1
+			}
 		}
 	}
 	for i := range pr.all {
-		if h.steps[i].kind == stepOp {
+		if h.steps[i].kind.op() {
 			pr.op = i
 		}
 	}
@@ -129,7 +138,7 @@ func (h *history) find(got *tree, p int, pr promised) (int, *tree, error) {
 }
 
 func (h *history) nextOp(k int) int {
-	for k++; k < len(h.steps) && h.steps[k].kind != stepOp; k++ {
+	for k++; k < len(h.steps) && !h.steps[k].kind.op(); k++ {
 	}
 	return k
 }

@@ -259,7 +259,10 @@ var events = []action{
 	{3, func(s *session) error { return s.breakFold(1 + s.rng.IntN(8)) }},
 	{6, func(s *session) error { return s.kill() }},
 	{2, func(s *session) error { return s.remount() }},
-	{1, func(s *session) error { return s.rotate() }},
+	{2, func(s *session) error { return s.changeKeys() }},
+	{2, func(s *session) error { return s.rewrap() }},
+	{1, func(s *session) error { return s.breakRewrap(1 + s.rng.IntN(30)) }},
+	{1, func(s *session) error { return s.reencrypt(s.somewhere()) }},
 	{3, func(s *session) error { return s.pass(25 * time.Hour) }},
 }
 

@@ -16,7 +16,6 @@ import (
 
 	"envfs/blockcrypt"
 	"envfs/fs"
-	"envfs/keystore"
 	"envfs/remote"
 	"envfs/remote/dir"
 	"envfs/remote/dir/memfs"
@@ -389,20 +388,35 @@ func (s *session) syncAll() error {
 // fold folds. While it writes its objects aside is called now and then, at moments that the session's seed chooses.
 func (s *session) fold() error {
 	return s.do("fold", stepAll, 0, func() error {
-		var inner error
-		s.stage.onCreate = func(name string) error {
-			if s.nested || s.aside == nil || !disturbs(name) || inner != nil || s.rng.IntN(4) > 0 {
-				return nil
-			}
-			s.nested = true
-			defer func() { s.nested = false }()
-			inner = s.aside()
-			return nil
-		}
-		defer func() { s.stage.onCreate = nil }()
-		err := s.fs.Fold(s.ctx)
-		return errors.Join(inner, err)
+		return s.disturbed(disturbs, func() error { return s.fs.Fold(s.ctx) })
 	}, nil)
+}
+
+// disturbed runs what folds. Aside is called now and then when an object is made for which at is true.
+func (s *session) disturbed(at func(name string) bool, run func() error) error {
+	var inner error
+	beside := func(name string) {
+		if s.aside != nil && at(name) && inner == nil && s.rng.IntN(4) == 0 {
+			inner = s.aside()
+		}
+	}
+	if s.shared != nil {
+		s.shared.setBeside(beside)
+		err := run()
+		s.shared.setBeside(nil)
+		return errors.Join(inner, err)
+	}
+	s.stage.onCreate = func(name string) error {
+		if !s.nested && at(name) {
+			s.nested = true
+			beside(name)
+			s.nested = false
+		}
+		return nil
+	}
+	defer func() { s.stage.onCreate = nil }()
+	err := run()
+	return errors.Join(inner, err)
 }
 
 // isFolds reports whether a fold makes the object while operations go on.
@@ -484,7 +498,7 @@ func (s *session) kill() error {
 		if err := s.open(); err != nil {
 			return err
 		}
-		got, err := dump(s.ctx, s.fs)
+		got, err := s.dump()
 		if err != nil {
 			return err
 		}
@@ -497,18 +511,9 @@ func (s *session) kill() error {
 	return s.do("mounted", stepAll, 0, func() error { return nil }, nil)
 }
 
-// rotate begins a new key epoch.
-func (s *session) rotate() error {
-	return s.do("rotate keys", stepAll, 0, func() error {
-		return s.fs.ChangeKeys(s.ctx, func(old *keystore.Vault) (*keystore.Vault, error) {
-			return old.Rotate(s.rnd, s.clock.Now())
-		})
-	}, nil)
-}
-
 // verify compares the vault as it is now with the model.
 func (s *session) verify() error {
-	got, err := dump(s.ctx, s.fs)
+	got, err := s.dump()
 	if err != nil {
 		return err
 	}

@@ -17,51 +17,66 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// audit holds the objects on the store against what the fold records say of them: all that is alive is there, as long
-// and with the checksum that they say, and nothing was born twice. An extent may be longer: a crash leaves what was
-// appended but not committed.
-func (s *session) audit() error {
+// census is what the fold records of a store say.
+type census struct {
+	store remote.Store
+	vault blockcrypt.Vault
+	keys  *keystore.Vault
+	root  *blockcrypt.Root
+	recs  []*blockcrypt.FoldRecord
+	born  map[string]blockcrypt.Born // what lives
+}
+
+func (s *session) census() (*census, error) {
 	file, _, err := fs.Peek(s.ctx, s.store, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	keys, err := s.opener.unlockNewest(s.ctx, s.store, file)
-	if err != nil {
-		return err
+	c := &census{store: s.store, born: make(map[string]blockcrypt.Born)}
+	if c.keys, err = s.opener.unlockNewest(s.ctx, s.store, file); err != nil {
+		return nil, err
 	}
-	v := blockcrypt.Vault{Suite: blockcrypt.Suite(file.Params().Suite), ID: file.VaultID()}
+	c.vault = blockcrypt.Vault{Suite: blockcrypt.Suite(file.Params().Suite), ID: file.VaultID()}
 	data, err := s.store.Get(s.ctx, blockcrypt.RootName, blockcrypt.MaxRoot)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	root, err := v.OpenRoot(keys, data)
-	if err != nil {
-		return err
+	if c.root, err = c.vault.OpenRoot(c.keys, data); err != nil {
+		return nil, err
 	}
-	recs, err := foldRecords(s.ctx, s.store, v, keys, root.Fold)
-	if err != nil {
-		return err
+	if c.recs, err = foldRecords(s.ctx, s.store, c.vault, c.keys, c.root.Fold); err != nil {
+		return nil, err
 	}
-	born := make(map[string]blockcrypt.Born)
-	for _, rec := range recs {
+	for _, rec := range c.recs {
 		for _, b := range rec.Born {
-			if _, twice := born[b.Name]; twice {
-				return fmt.Errorf("audit: %s was born twice", b.Name)
+			if _, twice := c.born[b.Name]; twice {
+				return nil, fmt.Errorf("%s was born twice", b.Name)
 			}
-			born[b.Name] = b
+			c.born[b.Name] = b
 		}
 	}
-	for _, rec := range recs {
+	for _, rec := range c.recs {
 		for _, d := range rec.Dead {
-			delete(born, d.Name)
+			delete(c.born, d.Name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(born)) {
-		if err := s.auditObject(born[name]); err != nil {
+	return c, nil
+}
+
+// audit holds the objects on the store against what the fold records say of them: all that is alive is there, as long
+// and with the checksum that they say, and nothing was born twice. An extent may be longer: a crash leaves what was
+// appended but not committed. Key epochs are what they are said to be.
+func (s *session) audit() error {
+	c, err := s.census()
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.born)) {
+		if err := s.auditObject(c.born[name]); err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}
 	}
-	return nil
+	return s.tellsKeyUse()
 }
 
 // foldRecords returns all fold records, the newest first.

@@ -134,12 +134,13 @@ func (n *inode) String() string {
 type tree struct {
 	names  map[string]int
 	inodes map[int]*inode // also of open files without a name
+	slots  string         // the labels of those that open the vault, in order; empty: not looked at
 
 	sum uint64 // of the paths
 }
 
 func (t *tree) clone() *tree {
-	return &tree{names: maps.Clone(t.names), inodes: maps.Clone(t.inodes)}
+	return &tree{names: maps.Clone(t.names), inodes: maps.Clone(t.inodes), slots: t.slots}
 }
 
 // seal computes what tells sets of paths apart.
@@ -216,6 +217,9 @@ func (t *tree) diff(got *tree, versions map[int][]*inode) (lines []string) {
 			lines = append(lines, fmt.Sprintf("%s should not be there: %v", path, got.at(path)))
 		}
 	}
+	if !t.sameSlots(got) {
+		lines = append(lines, fmt.Sprintf("slots %s open the vault\n\twant %s", got.slots, t.slots))
+	}
 	same := make(map[int]int)
 	for _, path := range slices.Sorted(maps.Keys(t.names)) {
 		id, gotID := t.names[path], got.names[path]
@@ -239,7 +243,7 @@ func (t *tree) diff(got *tree, versions map[int][]*inode) (lines []string) {
 
 // equal reports whether got is t, or one of the versions of each file.
 func (t *tree) equal(got *tree, versions map[int][]*inode) bool {
-	if t.sum != got.sum || len(t.names) != len(got.names) {
+	if t.sum != got.sum || len(t.names) != len(got.names) || !t.sameSlots(got) {
 		return false
 	}
 	same, back := make(map[int]int), make(map[int]int)
@@ -260,6 +264,11 @@ func (t *tree) equal(got *tree, versions map[int][]*inode) bool {
 		}
 	}
 	return true
+}
+
+// sameSlots reports whether the vault is opened by the same, as far as both have been looked at.
+func (t *tree) sameSlots(got *tree) bool {
+	return t.slots == "" || got.slots == "" || t.slots == got.slots
 }
 
 // matches reports whether got is one of the versions; want counts if there are none.

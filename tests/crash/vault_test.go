@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -62,16 +61,12 @@ func (c *clock) advance(d time.Duration) time.Time {
 	return c.now
 }
 
-// opener opens the key files of vaults whose only slot has a fixed key. It remembers those it has opened, as this takes
-// longer than all the rest.
+// opener opens the key files of vaults. It remembers those it has opened, as this takes longer than all the rest.
 type opener struct {
 	mu   sync.Mutex
-	keys map[string]*keystore.Vault
+	keys map[string]*keystore.Vault // by the key file's bytes
+	all  []*keystore.Vault
 }
-
-var fixedKey = bytes.Repeat([]byte{7}, 32)
-
-func provider() (keystore.Provider, error) { return keystore.KeyFile(fixedKey) }
 
 func (o *opener) unlock(ctx context.Context, file *keystore.File, data []byte) (*keystore.Vault, error) {
 	o.mu.Lock()
@@ -79,11 +74,7 @@ func (o *opener) unlock(ctx context.Context, file *keystore.File, data []byte) (
 	if v := o.keys[string(data)]; v != nil {
 		return v, nil
 	}
-	p, err := provider()
-	if err != nil {
-		return nil, err
-	}
-	v, err := file.Unlock(ctx, []keystore.Provider{p})
+	v, err := unlockAny(ctx, file)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +82,25 @@ func (o *opener) unlock(ctx context.Context, file *keystore.File, data []byte) (
 		o.keys = make(map[string]*keystore.Vault)
 	}
 	o.keys[string(data)] = v
+	o.all = append(o.all, v)
 	return v, nil
+}
+
+// close wipes the keys of all vaults. Nobody uses them any more.
+func (o *opener) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, v := range o.all {
+		v.Close()
+	}
+	o.all, o.keys = nil, nil
+}
+
+// supersede forgets the vault of a key file, after which another has come.
+func (o *opener) supersede(data []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.keys, string(data))
 }
 
 // unlockNewest opens the key file that root names.
@@ -109,12 +118,12 @@ func (o *opener) unlockNewest(ctx context.Context, st remote.Store, file *keysto
 
 // initVault makes a vault.
 func initVault(ctx context.Context, m dir.FS, rnd io.Reader, c *clock) error {
-	p, err := provider()
+	first, err := newSlot(0)
 	if err != nil {
 		return err
 	}
 	params := keystore.Params{Suite: keystore.SuiteAESGCM, BlockSize: pageSize, SmallFile: 16 << 10, ExtentSize: 4 << 20}
-	keys, err := keystore.Create(rnd, c.Now(), params, []keystore.NewSlot{{Label: "test", Provider: p}})
+	keys, err := keystore.Create(rnd, c.Now(), params, []keystore.NewSlot{first})
 	if err != nil {
 		return err
 	}

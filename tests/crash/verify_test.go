@@ -53,7 +53,8 @@ type verifier struct {
 	log    *memfs.Log
 	seed   uint64
 	clock  *clock
-	states int // counts
+	goOn   func(s *session) error // with what was recovered
+	states int                    // counts
 	turns  []int
 }
 
@@ -133,13 +134,13 @@ func (v *verifier) recover(ctx context.Context, m *memfs.FS, p int, mode memfs.M
 		return fmt.Errorf("after recovery: %w", err)
 	}
 	recovered := s.at()
-	if err := s.goOn(); err != nil {
+	if err := v.goOn(s); err != nil {
 		return fmt.Errorf("going on after recovery: %w", err)
 	}
 	if depth == 0 {
 		return nil
 	}
-	again := &verifier{opener: v.opener, limits: v.limits, hist: &s.hist, failed: v.failed, log: m.Log(), seed: v.seed<<8 ^ number, clock: v.clock}
+	again := &verifier{opener: v.opener, limits: v.limits, hist: &s.hist, failed: v.failed, log: m.Log(), seed: v.seed<<8 ^ number, clock: v.clock, goOn: v.goOn}
 	for i := range 3 {
 		p := again.point(s.rng)
 		if i == 0 { // in the midst of recovery
@@ -159,7 +160,7 @@ func (v *verifier) look(ctx context.Context, m *memfs.FS) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := dump(ctx, f)
+	t, err := v.opener.dump(ctx, f, m)
 	return t, errors.Join(err, f.Close(ctx))
 }
 
