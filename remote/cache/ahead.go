@@ -71,7 +71,7 @@ func (s *Store) aheadOf(o remote.Info) bool {
 	if !s.runs.slots.TryAcquire(1) {
 		return false
 	}
-	n, mine := s.runs.join(first, last.number+1, true)
+	n, mine := s.runs.join(first, last.number+1)
 	defer s.runs.leave(n)
 	if mine {
 		s.begin(o.Name, n)

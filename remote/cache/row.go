@@ -165,7 +165,7 @@ func writeRow(path string, data, sums []byte, direct bool) error {
 const directUnit = 4096
 
 // writeDirect writes the beginning of data to a file past the page cache, and returns how much that was. Copying into that
-// cache costs more than all else that is done with data, and nobody reads it there: the kernel keeps the plaintext.
+// cache costs more than all else that is done with data, and what is read again is in the kernel's cache as plaintext.
 func writeDirect(fd int, data []byte) int {
 	whole := data[:len(data)/directUnit*directUnit]
 	if len(whole) == 0 || uintptr(unsafe.Pointer(unsafe.SliceData(whole)))%directUnit != 0 {

@@ -20,8 +20,8 @@ const (
 	// it is known how long either takes, and wholeAtLast at most.
 	wholeAfter  = 4
 	wholeAtLast = 8
-	// maxRuns bounds the runs that are being fetched, maxDirect those of a stream that are being put into the cache past the
-	// page cache, and maxStoring those that go through it. Each is held in memory. If the disk cannot keep up, the others are
+	// maxRuns bounds the runs that are being fetched, maxDirect those that are being put into the cache past the page
+	// cache, and maxStoring those that go through it. Each is held in memory. If the disk cannot keep up, the others are
 	// not put there: waiting would cost more than fetching again.
 	maxRuns    = 8
 	maxDirect  = 3
@@ -59,7 +59,6 @@ const recentPages = 4
 type run struct {
 	object   nameHash
 	from, to int64 // to is the first page after it
-	stream   bool  // it is read from one end to the other, and then not soon again
 	done     chan struct{}
 	data     []byte // set before done is closed, and not changed while there are users
 	err      error  // set before done is closed
@@ -137,14 +136,14 @@ func (r *runs) single(object nameHash) bool {
 
 // join returns the run that a page is in. If there is none it returns a new one of some pages that begins with the page,
 // which the caller must fetch. The caller becomes a user of it.
-func (r *runs) join(k pageKey, pages int64, stream bool) (_ *run, mine bool) {
+func (r *runs) join(k pageKey, pages int64) (_ *run, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old := r.find(k); old != nil {
 		old.users++
 		return old, false
 	}
-	n := &run{object: k.object, from: k.number, to: k.number + pages, stream: stream, done: make(chan struct{}), users: 1}
+	n := &run{object: k.object, from: k.number, to: k.number + pages, done: make(chan struct{}), users: 1}
 	r.all[k.object] = append(r.all[k.object], n)
 	return n, true
 }
@@ -259,7 +258,7 @@ func (s *Store) fetchRun(ctx context.Context, name string, k pageKey) (*run, err
 	if err := s.runs.slots.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	n, mine := s.runs.join(k, runPages, true)
+	n, mine := s.runs.join(k, runPages)
 	if mine {
 		s.begin(name, n)
 	} else {
@@ -274,7 +273,7 @@ func (s *Store) fetchExtent(name string, object nameHash) *run {
 	if !s.runs.slots.TryAcquire(1) {
 		return nil
 	}
-	n, mine := s.runs.join(pageKey{object, 0}, runPages, false)
+	n, mine := s.runs.join(pageKey{object, 0}, runPages)
 	switch {
 	case mine:
 		s.begin(name, n)
@@ -325,7 +324,7 @@ func (s *Store) begin(name string, n *run) {
 // store puts the pages of a run into the cache if the disk keeps up, in one file: making a file costs as much as writing
 // several pages.
 func (s *Store) store(n *run) {
-	direct := n.stream && s.runs.direct.TryAcquire(1)
+	direct := s.runs.direct.TryAcquire(1)
 	switch {
 	case direct:
 		defer s.runs.direct.Release(1)
