@@ -23,11 +23,11 @@ const (
 	// maxRuns bounds the runs that are being fetched, maxDirect those that are being put into the cache past the page
 	// cache, and maxStoring those that go through it. Each is held in memory. If the disk cannot keep up, the others are
 	// not put there: waiting would cost more than fetching again.
-	maxRuns    = 8
+	maxRuns    = 12
 	maxDirect  = 3
 	maxStoring = 4
 	// keptRuns is how many of those that are done with stay in memory for who is about to read them.
-	keptRuns = 8
+	keptRuns = 6
 )
 
 // runs knows which objects are read from one page to the next, and holds the pages that were fetched in a row.
