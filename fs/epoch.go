@@ -281,12 +281,14 @@ func (w *treeWalk) read(ctx context.Context, e *blockcrypt.Entry) (*dirVisit, er
 		d.entries, err = shardEntries(d.index.Leaf)
 		return d, err
 	}
+	parts := make([][]blockcrypt.Entry, 0, len(d.index.Shards))
 	for _, s := range d.index.Shards {
 		entries, err := w.f.shardNames(ctx, e.ID, s.Ref)
 		if err != nil {
 			return nil, err
 		}
-		d.entries = append(d.entries, entries...)
+		parts = append(parts, entries)
 	}
+	d.entries = slices.Concat(parts...)
 	return d, nil
 }

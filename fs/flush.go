@@ -2,9 +2,7 @@ package fs
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"envfs/blockcrypt"
@@ -239,109 +237,6 @@ func (c *content) forsake(ctx context.Context, s *saved) {
 	s.made = nil
 }
 
-// writeExtents appends the whole blocks to the file's extent, and to a next one where that is full.
-func (c *content) writeExtents(ctx context.Context, s *saved) error {
-	f := c.fs
-	s.extents, s.runs, s.layer = s.extents[:0], s.runs[:0], math.MaxUint64
-	at, blocks := s.at[:s.whole], s.blocks[:s.whole]
-	for len(at) > 0 {
-		made, err := c.openExtent(ctx)
-		if err != nil {
-			return err
-		}
-		x := c.cur
-		s.layer = min(s.layer, x.layer)
-		if made {
-			s.made = append(s.made, x.name)
-		}
-		n := min(len(at), int(f.limits.extentSlots-x.info.Slots))
-		first := x.info.Slots
-		if err := f.append(x, at[:n], blocks[:n]); err != nil {
-			f.retire(c)
-			return err
-		}
-		// Between append and commit: another's sync that begins before this misses the bytes, and takes x from the set.
-		f.noteUnsynced(x)
-		f.unsyncedBytes.Add(int64(n) * blockcrypt.ExtentRecordSize)
-		s.addRuns(at[:n], x.info.Number, first)
-		s.extents = append(s.extents, x.info)
-		at, blocks = at[n:], blocks[n:]
-	}
-	return nil
-}
-
-// addRuns adds the runs of blocks that lie one after the other in an extent from a slot on.
-func (s *saved) addRuns(at []uint64, number, slot uint32) {
-	for i, n := range at {
-		if k := len(s.runs) - 1; i > 0 && s.runs[k].Start+s.runs[k].Count == n {
-			s.runs[k].Count++
-			continue
-		}
-		s.runs = append(s.runs, blockcrypt.Run{Start: n, Count: 1, Kind: blockcrypt.RunExtent, Extent: number, Slot: slot + uint32(i)})
-	}
-}
-
-// openExtent sees to it that c.cur can take at least one more block; made reports whether it is new.
-func (c *content) openExtent(ctx context.Context) (made bool, err error) {
-	f := c.fs
-	f.mu.Lock()
-	layer, birth := f.layerNo, f.nextFold
-	if x := c.cur; x != nil && x.layer == layer && x.info.Slots < f.limits.extentSlots {
-		f.mu.Unlock()
-		return false, nil
-	}
-	f.bornFor = max(f.bornFor, birth)
-	f.mu.Unlock()
-	f.retire(c)
-	if err := f.boundUnsynced(); err != nil {
-		return false, err
-	}
-	var key blockcrypt.WrappedDEK
-	var number uint32
-	err = f.view(ctx, func() error {
-		e, err := f.entry(c.ino)
-		if err != nil {
-			return err
-		}
-		keys, err := f.keysOf(e, f.layers())
-		if err != nil {
-			return err
-		}
-		key = keys[len(keys)-1]
-		if number, err = f.nextExtent(e); err != nil {
-			return err
-		}
-		f.active.file(c.id).nextExt = number + 1
-		return nil
-	})
-	if err != nil {
-		return false, err
-	}
-	c.cur, err = f.newExtent(ctx, c.id, &key, number, layer, birth)
-	return err == nil, err
-}
-
-// nextExtent returns a number that no extent of the file has, nor the one that a fold at work may give to its own.
-func (f *FS) nextExtent(e *blockcrypt.Entry) (uint32, error) {
-	if fd := f.active.files[e.ID]; fd != nil && fd.nextExt > 0 {
-		return fd.nextExt, nil
-	}
-	hd, err := f.headerOf(e)
-	if err != nil {
-		return 0, err
-	}
-	next := uint32(1)
-	if hd != nil {
-		next = max(next, hd.head.NextExt)
-	}
-	if f.frozen != nil {
-		if fd := f.frozen.files[e.ID]; fd != nil {
-			next = max(next, fd.nextExt) + 1
-		}
-	}
-	return next, nil
-}
-
 // record puts what was saved into the active layer and the batch. FS.mu is held; nothing can fail.
 func (f *FS) record(c *content, e *blockcrypt.Entry, s *saved) {
 	for i := range s.extents {
@@ -381,74 +276,4 @@ func (f *FS) logFile(d journal.Delta) {
 	}
 	f.active.apply(&d, nil)
 	f.log(d)
-}
-
-// renewKey gives the file a new data key if its newest one was made in an older key epoch than the newest: who was
-// removed from the vault since may know that one, and shall not read what is written from now on. A file that has most
-// data keys gets none. flushMu is held.
-func (c *content) renewKey(ctx context.Context, u urgency, most int) error {
-	f := c.fs
-	epoch := f.keyring().Newest()
-	var last blockcrypt.WrappedDEK
-	var count int
-	err := f.view(ctx, func() error {
-		e, err := f.entry(c.ino)
-		if err != nil {
-			return err
-		}
-		keys, err := f.keysOf(e, f.layers())
-		if err == nil {
-			last, count = keys[len(keys)-1], len(keys)
-		}
-		return err
-	})
-	if err != nil || last.Born >= epoch {
-		return err
-	}
-	if count >= most {
-		return fmt.Errorf("%w: %s has data keys of %d key epochs, which is the most: `envfs key reencrypt` seals it under one", ErrNoSpace, label(c.id), count)
-	}
-	return c.addKey(ctx, u, last)
-}
-
-// maxKeys is up to how many data keys a file gets by being written to: one less than a header holds, so that it can be
-// sealed anew.
-const maxKeys = blockcrypt.MaxDEKs - 1
-
-// addKey gives the file a new data key after its last one. flushMu is held, so that nobody else does.
-func (c *content) addKey(ctx context.Context, u urgency, last blockcrypt.WrappedDEK) error {
-	f := c.fs
-	key, err := f.newDEK(c.id, last.Number+1)
-	if err != nil {
-		return err
-	}
-	f.retire(c)
-	return f.apply(ctx, u, opRoom, func() error {
-		e, err := f.editable(c.ino)
-		if err != nil {
-			return err
-		}
-		keys, err := f.keysOf(e, f.layers())
-		if err != nil {
-			return err
-		}
-		f.logFile(journal.Delta{Kind: journal.SetKeys, ID: c.id, Keys: append(slices.Clone(keys), key)})
-		f.save(c.ino, e) // a fold looks at a file's content when it comes by its entry
-		return nil
-	})
-}
-
-// newDEK makes and wraps a data key; the key itself is forgotten at once.
-func (f *FS) newDEK(id blockcrypt.ID, number uint32) (w blockcrypt.WrappedDEK, err error) {
-	epoch := f.keyring().Newest()
-	kek, err := f.keyring().KEK(epoch)
-	if err != nil {
-		return w, fmt.Errorf("make a data key: %w", err)
-	}
-	dek, w, err := f.vault.NewDEK(f.rand, kek, epoch, id, number)
-	clear(dek[:])
-	if err != nil {
-		return w, fmt.Errorf("make a data key: %w", err)
-	}
-	return w, nil
 }
