@@ -159,7 +159,9 @@ func TestCopyOfWhatIsWritten(t *testing.T) {
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
 		began := make(chan struct{})
+		begin := sync.OnceFunc(func() { close(began) })
 		wg.Go(func() {
+			defer begin() // also if it fails
 			for n := 0; ; n++ {
 				select {
 				case <-stop:
@@ -174,7 +176,7 @@ func TestCopyOfWhatIsWritten(t *testing.T) {
 					}
 				}
 				if n == 5 {
-					close(began)
+					begin()
 				}
 			}
 		})

@@ -47,7 +47,11 @@ func TestOperationWaitsForFlush(t *testing.T) {
 	must(t, err)
 	flushed, set := make(chan error, 1), make(chan error, 1)
 	go func() { flushed <- h.Flush(ctx) }()
-	<-g.waiting
+	select {
+	case <-g.waiting:
+	case err := <-flushed:
+		t.Fatalf("flushed, and nothing was appended: %v", err)
+	}
 	mtime := blockcrypt.Time{Sec: 1234567, Nsec: 89}
 	go func() {
 		_, err := r.fs.SetAttr(ctx, ino, SetAttr{Mtime: &mtime})

@@ -107,8 +107,8 @@ func TestAwayAtTheBound(t *testing.T) {
 	if !st.Bucket.Away || st.Bucket.Cause != "connection refused" || st.ToPublish < 20<<20 || st.Objects == 0 || st.Since.IsZero() {
 		t.Errorf("status at the bound: %+v", st)
 	}
-	n := <-written
-	if err := <-failed; !errors.Is(err, syscall.ENOSPC) || n < 20 || n > 32 {
+	n := heard(t, "writes are refused", written)
+	if err := heard(t, "the error", failed); !errors.Is(err, syscall.ENOSPC) || n < 20 || n > 32 {
 		t.Errorf("after %d MiB: %v", n, err)
 	}
 	for text := ""; !strings.Contains(text, "WAIT since") || !strings.Contains(text, "(connection refused)"); {

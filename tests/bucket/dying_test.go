@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -101,11 +102,7 @@ func TestKilledWaiter(t *testing.T) {
 		waited int
 	}{{filler, unix.SIGTERM, 1}, {appending, unix.SIGKILL, 1}, {making, unix.SIGUSR1, 1}, {reading, unix.SIGKILL, 0}} {
 		must(t, c.cmd.Process.Signal(c.signal))
-		select {
-		case <-c.cmd.ended:
-		case <-time.After(time.Minute):
-			t.Fatalf("%q cannot be killed", c.cmd.Args)
-		}
+		heard(t, strings.Join(c.cmd.Args, " ")+" is killed", c.cmd.ended)
 		if st := c.cmd.ProcessState.Sys().(syscall.WaitStatus); !st.Signaled() || st.Signal() != c.signal {
 			t.Errorf("%q ended with %v", c.cmd.Args, c.cmd.ProcessState)
 		}
@@ -120,7 +117,7 @@ func TestKilledWaiter(t *testing.T) {
 		t.Errorf("what was given up was done: %v", err)
 	}
 	r.restart()
-	if err := <-patient; err != nil {
+	if err := heard(t, "the one that waits goes on", patient); err != nil {
 		t.Errorf("mkdir: %v", err)
 	}
 	stop()

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,23 +25,32 @@ func answer[T any](t *testing.T, v *command.Vault, args ...string) (a T) {
 	return a
 }
 
-// status returns what `envfs status` says about the vault's mount: there may be others on this machine.
-func status[T any](t *testing.T, v *command.Vault) (a T) {
+// status returns what `envfs status` says about the vault's mount.
+func status[T any](t *testing.T, v *command.Vault) T {
 	t.Helper()
-	res, err := v.Run("status", "--json")
+	a, err := statusOf[T](v)
 	must(t, err)
+	return a
+}
+
+// statusOf is status with an error. It looks for the vault's mount: there may be others on this machine.
+func statusOf[T any](v *command.Vault) (a T, _ error) {
+	res, err := v.Run("status", "--json")
+	if err != nil {
+		return a, err
+	}
 	for line := range strings.Lines(res.Out) {
 		var at struct {
 			Mountpoint string `json:"mountpoint"`
 		}
-		must(t, json.Unmarshal([]byte(line), &at))
+		if err := json.Unmarshal([]byte(line), &at); err != nil {
+			return a, fmt.Errorf("status: %w", err)
+		}
 		if at.Mountpoint == v.Point {
-			must(t, json.Unmarshal([]byte(line), &a))
-			return a
+			return a, json.Unmarshal([]byte(line), &a)
 		}
 	}
-	t.Fatalf("status says nothing about %s: %s", v.Point, res.Out)
-	return a
+	return a, fmt.Errorf("status says nothing about %s: %s%s", v.Point, res.Out, res.Talk)
 }
 
 type placed struct {

@@ -3,7 +3,21 @@ package bucket
 import (
 	"strings"
 	"sync"
+	"testing"
+	"time"
 )
+
+// heard returns what comes through a channel. It is not waited for for ever.
+func heard[T any](t *testing.T, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(5 * time.Minute):
+		t.Fatalf("%s: not in five minutes", what)
+		panic("not reached")
+	}
+}
 
 // told is what a running command has said. It closes said when a word has come.
 type told struct {

@@ -175,7 +175,7 @@ func (v *Vault) Kill() error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
 		return fmt.Errorf("kill daemon %d: %w", v.pid, err)
 	}
-	if err := gone(fd, time.Minute); err != nil {
+	if err := gone(fd, 5*time.Minute); err != nil {
 		return fmt.Errorf("kill daemon %d: %w", v.pid, err)
 	}
 	v.pid = 0

@@ -64,7 +64,7 @@ func TestAsPlainUser(t *testing.T) {
 		chmod 666 fuse
 		mount --bind fuse /dev/fuse
 		exec setpriv --reuid=` + user + ` --regid=` + user + ` --clear-groups "$0" "$@"`, self,
-		"-test.v", "-test.skip=^TestAsPlainUser$", "-test.timeout=10m"}
+		"-test.v", "-test.skip=^TestAsPlainUser$", "-test.timeout=30m"}
 	cmd := exec.Command("unshare", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), binaryVar+"="+binary, "HOME="+dir, "TMPDIR="+dir)

@@ -37,6 +37,10 @@ func All() ([]*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return allIn(dir)
+}
+
+func allIn(dir string) ([]*Client, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list sockets: %w", err)

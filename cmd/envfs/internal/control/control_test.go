@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -141,6 +143,48 @@ func TestStop(t *testing.T) {
 	}
 	if err := <-answer; err != nil {
 		t.Error(err)
+	}
+}
+
+// A socket is never taken for one that nobody serves any more while its server begins.
+func TestSocketsAreNotRemovedTooEarly(t *testing.T) {
+	dir := t.TempDir()
+	var over atomic.Bool
+	var looking sync.WaitGroup
+	for range 3 {
+		looking.Go(func() {
+			for !over.Load() {
+				clients, err := allIn(dir)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, c := range clients {
+					c.Close()
+				}
+			}
+		})
+	}
+	stop := func() {
+		over.Store(true)
+		looking.Wait()
+	}
+	defer stop()
+	for i := range 2000 {
+		s, err := Listen(dir, Hello{}, func(context.Context, Request, func(Reply)) error { return nil }, wireError, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(s.path); err != nil {
+			t.Errorf("server %d: %v", i, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	stop()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

@@ -47,15 +47,21 @@ type Server struct {
 func Listen(dir string, hello Hello, handler Handler, wire func(error) *Error, log *slog.Logger) (*Server, error) {
 	var id [8]byte
 	rand.Read(id[:])
-	path := filepath.Join(dir, hex.EncodeToString(id[:])+suffix)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	// It has its name once somebody listens: others remove sockets that refuse them, as between bind(2) and listen(2).
+	temp := filepath.Join(dir, hex.EncodeToString(id[:]))
+	path := temp + suffix
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("listen for requests: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
+	if err = os.Chmod(temp, 0o600); err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		l.Close() // removes it, too
 		return nil, fmt.Errorf("listen for requests: %w", err)
 	}
+	l.SetUnlinkOnClose(false)
 	hello.Version = Version
 	s := &Server{hello: hello, handler: handler, wire: wire, log: log, path: path, l: l, slots: make(chan struct{}, maxConns)}
 	s.conns.Go(s.accept)
@@ -64,11 +70,14 @@ func Listen(dir string, hello Hello, handler Handler, wire func(error) *Error, l
 
 // Stop removes the socket: no further client finds this mount. Requests that were begun go on.
 func (s *Server) Stop() error {
-	err := s.l.Close() // removes the socket, too
-	if errors.Is(err, net.ErrClosed) {
-		return nil
+	var errs []error
+	if err := os.Remove(s.path); !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
 	}
-	return err
+	if err := s.l.Close(); !errors.Is(err, net.ErrClosed) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // Close stops listening and waits until each request that was begun is answered.
