@@ -216,6 +216,9 @@ func (f *FS) beginTerm(ctx context.Context, sv *survey, s *replayed) error {
 		sv.adoptSegments(r, s.result, end)
 		currentTerm(r, f.term)
 	})
+	if f.shared != nil && errors.Is(err, ErrOvertaken) {
+		return errBeaten // as no root has named this term yet
+	}
 	if err != nil {
 		return err
 	}
@@ -244,6 +247,9 @@ func (f *FS) settleRoot(ctx context.Context, sv *survey) error {
 	data, err := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot)
 	if err != nil {
 		return fmt.Errorf("read root: %w", err)
+	}
+	if !bytes.Equal(data, f.rootData) && f.shared != nil {
+		return errBeaten
 	}
 	if !bytes.Equal(data, f.rootData) {
 		return fmt.Errorf("read root again: %w: the disk holds another than memory did", ErrDamaged)

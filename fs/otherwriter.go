@@ -20,3 +20,6 @@ func (e *OtherWriterError) Error() string {
 
 // Unwrap returns ErrOtherWriter.
 func (e *OtherWriterError) Unwrap() error { return ErrOtherWriter }
+
+// errBeaten is why a vault is not opened that another machine has opened at the same moment. Nothing was changed.
+var errBeaten = fmt.Errorf("%w: it has replaced root while the vault was being opened here: try again", ErrOtherWriter)

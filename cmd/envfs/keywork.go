@@ -34,7 +34,8 @@ func workOnKeys(ctx context.Context, f *fs.FS, r control.Request, reply func(con
 	return fmt.Errorf("%w: keys are not worked on by %q", errUsage, r.Verb)
 }
 
-// askVault has a request answered: by the daemon that has the vault mounted for this user, else by the vault opened here.
+// askVault has a request answered: by the daemon that has the vault mounted for this user to write, else by the vault opened
+// here. One that only reads may show a moment before the keys were changed.
 func (a *app) askVault(ctx context.Context, path string, src *secret.Source, o openOptions, r control.Request, each func(control.Reply)) error {
 	b := a.newBar()
 	defer b.clear()
@@ -43,7 +44,7 @@ func (a *app) askVault(ctx context.Context, path string, src *secret.Source, o o
 		each(r)
 	}
 	clients, err := control.Find(func(h control.Hello) bool {
-		return h.Store == storeName(path) && h.Root == "" && (o.ReadOnly || !h.ReadOnly)
+		return h.Store == storeName(path) && h.Root == "" && !h.ReadOnly
 	})
 	if err != nil {
 		return err

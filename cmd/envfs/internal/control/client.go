@@ -66,7 +66,7 @@ func allIn(dir string) ([]*Client, error) {
 	return slices.DeleteFunc(found, func(c *Client) bool { return c == nil }), nil
 }
 
-// Find connects to the daemons for which match holds.
+// Find connects to the daemons for which match holds, those that write first: others may show an older moment.
 func Find(match func(Hello) bool) ([]*Client, error) {
 	all, err := All()
 	if err != nil {
@@ -80,6 +80,15 @@ func Find(match func(Hello) bool) ([]*Client, error) {
 		}
 		c.Close()
 	}
+	slices.SortStableFunc(found, func(a, b *Client) int {
+		switch {
+		case a.Hello.ReadOnly == b.Hello.ReadOnly:
+			return 0
+		case a.Hello.ReadOnly:
+			return 1
+		}
+		return -1
+	})
 	return found, nil
 }
 
