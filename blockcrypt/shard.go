@@ -31,9 +31,10 @@ func EncodeShard(salt *[16]byte, sorted []Entry) ([]byte, error) {
 	binary.BigEndian.PutUint32(b, uint32(len(sorted)))
 	start := len(b)
 	last := uint64(0)
+	hasher := NewNameHasher(salt)
 	for i := range sorted {
 		e := &sorted[i]
-		h := NameHash(salt, e.Name)
+		h := hasher.Hash(e.Name)
 		if h < last || h == last && e.Name <= sorted[i-1].Name {
 			return nil, errors.New("encode shard: entries not in order")
 		}

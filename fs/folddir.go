@@ -209,8 +209,9 @@ func shardEntries(sh *blockcrypt.Shard) ([]blockcrypt.Entry, error) {
 // mergeEntries lays changes over sorted entries.
 func mergeEntries(salt *[16]byte, old []blockcrypt.Entry, changed []dirent) []blockcrypt.Entry {
 	out := make([]blockcrypt.Entry, 0, len(old)+len(changed))
+	hasher := blockcrypt.NewNameHasher(salt)
 	for _, e := range old {
-		at := dirent{h: blockcrypt.NameHash(salt, e.Name), name: e.Name}
+		at := dirent{h: hasher.Hash(e.Name), name: e.Name}
 		for len(changed) > 0 && direntLess(changed[0], at) {
 			out = appendDirent(out, changed[0])
 			changed = changed[1:]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,12 +21,39 @@ import (
 
 // renewal says what a fold is to renew besides what the layer implies.
 type renewal struct {
-	since uint64                   // what was born before this fold is old
-	dirs  map[blockcrypt.ID]bool   // the directories, and all those above them
-	files map[blockcrypt.ID]bool   // files that are renewed although their headers are not old
-	room  int                      // how many files may still be renewed
-	done  int                      // files that were
-	harm  map[blockcrypt.ID]string // files that are damaged, and so stay as they are
+	since uint64                 // what was born before this fold is old
+	dirs  map[blockcrypt.ID]bool // the directories, and all those above them
+	files map[blockcrypt.ID]bool // files that are renewed although their headers are not old
+	room  int                    // how many files may still be renewed
+	done  int                    // files that were
+	harm  *harmed
+}
+
+// harmed are the files and directories that are damaged, and so stay as they are. It may be used concurrently.
+type harmed struct {
+	mu  sync.Mutex
+	ids map[blockcrypt.ID]bool
+}
+
+func (h *harmed) add(id blockcrypt.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ids == nil {
+		h.ids = make(map[blockcrypt.ID]bool)
+	}
+	h.ids[id] = true
+}
+
+func (h *harmed) has(id blockcrypt.ID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ids[id]
+}
+
+func (h *harmed) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.ids)
 }
 
 // touches reports whether the fold renews a directory, or something below it.
@@ -44,7 +72,7 @@ func (n *renewal) oldPages() func(blockcrypt.PageRef) bool {
 
 // wants reports whether a regular file is renewed.
 func (n *renewal) wants(e *blockcrypt.Entry) bool {
-	return !e.Head.IsZero() && n.harm[e.ID] == "" && (n.old(e.Head.Version) || n.files[e.ID])
+	return !e.Head.IsZero() && !n.harm.has(e.ID) && (n.old(e.Head.Version) || n.files[e.ID])
 }
 
 // isNew notes that a file is not to be renewed any more.
@@ -72,6 +100,7 @@ func (fo *folding) renewBelow(ctx context.Context, dir blockcrypt.ID, base *bloc
 	for _, item := range changed {
 		known[item.name] = true
 	}
+	hasher := blockcrypt.NewNameHasher(&base.Salt)
 	var files []dirent
 	visit := func(entries []blockcrypt.Entry) error {
 		for i := range entries {
@@ -79,7 +108,7 @@ func (fo *folding) renewBelow(ctx context.Context, dir blockcrypt.ID, base *bloc
 			if known[e.Name] {
 				continue
 			}
-			item := dirent{blockcrypt.NameHash(&base.Salt, e.Name), e.Name, &e}
+			item := dirent{hasher.Hash(e.Name), e.Name, &e}
 			switch {
 			case e.Type == blockcrypt.TypeRegular && fo.renew.wants(&e):
 				files = append(files, item)
@@ -141,7 +170,7 @@ func (fo *folding) spare(dir blockcrypt.ID, step func() error) (up bool, err err
 	}
 	fo.takeBack(m)
 	fo.renew.done = done
-	fo.renew.harm[dir] = err.Error()
+	fo.renew.harm.add(dir)
 	return true, nil
 }
 
@@ -164,14 +193,14 @@ type renewed struct {
 // renewFiles writes the headers of files anew and returns their new entries. Files that are damaged are left out.
 func (fo *folding) renewFiles(ctx context.Context, files []dirent) ([]dirent, error) {
 	results := make([]renewed, len(files))
-	harmed := make([]error, len(files))
+	damage := make([]bool, len(files))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(fo.aboutToRenew())
 	for i, item := range files {
 		g.Go(func() (err error) {
 			results[i], err = fo.renewFile(gctx, item.entry)
 			if harms(err) {
-				harmed[i], err = err, nil
+				damage[i], err = true, nil
 			}
 			return err
 		})
@@ -186,8 +215,8 @@ func (fo *folding) renewFiles(ctx context.Context, files []dirent) ([]dirent, er
 	for i, item := range files {
 		e, r := item.entry, &results[i]
 		fo.born = append(fo.born, r.born...)
-		if harmed[i] != nil {
-			fo.renew.harm[e.ID] = harmed[i].Error()
+		if damage[i] {
+			fo.renew.harm.add(e.ID)
 			fo.waste = append(fo.waste, fo.ownBorn(r.born)...)
 			fo.born = fo.born[:len(fo.born)-len(r.born)]
 			continue

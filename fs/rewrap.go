@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"envfs/blockcrypt"
 )
 
@@ -28,7 +30,7 @@ func (f *FS) Rewrap(ctx context.Context, progress func(done, total int64)) (Rewr
 	if err != nil {
 		err = fmt.Errorf("rewrap: %w", err)
 	}
-	r.res.Damaged += int64(len(r.harm))
+	r.res.Damaged += int64(r.harm.count())
 	return r.res, err
 }
 
@@ -41,14 +43,24 @@ type rewrapper struct {
 	res      RewrapResult
 	total    int64
 	since    uint64
-	unseen   int64 // directories and maps that could not be read in this round, as they are damaged or superseded
-	harm     map[blockcrypt.ID]string
+	harm     harmed
 
-	// What the next fold is to renew.
-	dirs    map[blockcrypt.ID]bool
-	files   map[blockcrypt.ID]bool // whose pages are old, but not their headers
-	pending int
-	found   bool // something old, in this round through the tree
+	// Of this round through the tree.
+	unseen int64 // directories and maps that could not be read, as they are damaged or superseded
+	found  bool  // something old
+	next   *renewable
+	folds  chan *renewable // one is gathered while another is folded
+}
+
+// renewable is what one fold is to renew.
+type renewable struct {
+	dirs  map[blockcrypt.ID]bool
+	files map[blockcrypt.ID]bool // whose pages are old, but not their headers
+	count int                    // of files
+}
+
+func newRenewable() *renewable {
+	return &renewable{dirs: make(map[blockcrypt.ID]bool), files: make(map[blockcrypt.ID]bool)}
 }
 
 func (r *rewrapper) run(ctx context.Context) error {
@@ -60,7 +72,6 @@ func (r *rewrapper) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.harm = make(map[blockcrypt.ID]string)
 	for i := range use.Tree {
 		if use.Tree[i].Epoch != use.Newest {
 			r.total += use.Tree[i].Headers
@@ -91,13 +102,8 @@ func (r *rewrapper) rounds(ctx context.Context) error {
 	f := r.f
 	for again := 0; ; again++ {
 		before := f.folds.Load()
-		r.found, r.unseen = false, 0
-		r.clear()
-		skipped, err := f.eachDir(ctx, func(d *dirVisit) error { return r.visit(ctx, d) })
+		skipped, err := r.round(ctx)
 		if err != nil {
-			return err
-		}
-		if err := r.flush(ctx); err != nil {
 			return err
 		}
 		if r.found {
@@ -111,8 +117,28 @@ func (r *rewrapper) rounds(ctx context.Context) error {
 	}
 }
 
-func (r *rewrapper) clear() {
-	r.dirs, r.files, r.pending = make(map[blockcrypt.ID]bool), make(map[blockcrypt.ID]bool), 0
+// round goes through the tree once, and has what is old renewed meanwhile. It returns how many directories it could not read.
+func (r *rewrapper) round(ctx context.Context) (skipped int64, err error) {
+	r.found, r.unseen = false, 0
+	r.next, r.folds = newRenewable(), make(chan *renewable)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		for n := range r.folds {
+			if err := r.renew(ctx, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	g.Go(func() (err error) {
+		defer close(r.folds)
+		if skipped, err = r.f.eachDir(ctx, func(d *dirVisit) error { return r.visit(ctx, d) }); err != nil {
+			return err
+		}
+		return r.hand(ctx)
+	})
+	err = g.Wait()
+	return skipped, err
 }
 
 // visit adds a directory to those that the next fold renews if anything in it is old.
@@ -124,7 +150,7 @@ func (r *rewrapper) visit(ctx context.Context, d *dirVisit) error {
 	n := 0
 	for i := range d.entries {
 		e := &d.entries[i]
-		if e.Type != blockcrypt.TypeRegular || e.Head.IsZero() || r.harm[e.ID] != "" {
+		if e.Type != blockcrypt.TypeRegular || e.Head.IsZero() || r.harm.has(e.ID) {
 			continue
 		}
 		if e.Head.Version.Birth >= r.since {
@@ -140,28 +166,39 @@ func (r *rewrapper) visit(ctx context.Context, d *dirVisit) error {
 			if !paged {
 				continue
 			}
-			r.files[e.ID] = true
+			r.next.files[e.ID] = true
 		}
 		n++
 	}
-	if n == 0 && !old || r.harm[d.entry.ID] != "" {
+	if n == 0 && !old || r.harm.has(d.entry.ID) {
 		return nil
 	}
 	r.found = true
-	r.dirs[d.entry.ID] = true
+	r.next.dirs[d.entry.ID] = true
 	for _, id := range d.above {
-		r.dirs[id] = true
+		r.next.dirs[id] = true
 	}
-	if r.pending += n; r.pending < r.f.opts.Limits.Renew {
+	if r.next.count += n; r.next.count < r.f.opts.Limits.Renew {
 		return nil
 	}
-	return r.flush(ctx)
+	return r.hand(ctx)
 }
 
-// flush has folds renew what was gathered.
-func (r *rewrapper) flush(ctx context.Context) error {
-	for len(r.dirs) > 0 {
-		n := &renewal{since: r.since, dirs: r.dirs, files: r.files, room: r.f.opts.Limits.Renew, harm: r.harm}
+// hand has what was gathered renewed.
+func (r *rewrapper) hand(ctx context.Context) error {
+	select {
+	case r.folds <- r.next:
+		r.next = newRenewable()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// renew has folds renew what was gathered.
+func (r *rewrapper) renew(ctx context.Context, next *renewable) error {
+	for len(next.dirs) > 0 {
+		n := &renewal{since: r.since, dirs: next.dirs, files: next.files, room: r.f.opts.Limits.Renew, harm: &r.harm}
 		if err := r.f.foldRenewing(ctx, n); err != nil {
 			return err
 		}
@@ -173,7 +210,6 @@ func (r *rewrapper) flush(ctx context.Context) error {
 			break
 		}
 	}
-	r.clear()
 	return nil
 }
 
