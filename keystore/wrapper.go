@@ -28,6 +28,13 @@ type Wrapper interface {
 	Describe(ctx context.Context, s SlotInfo) (Description, error)
 }
 
+// A Forgetter is a [Wrapper] that keeps something of its own for each slot.
+type Forgetter interface {
+	Wrapper
+	// Forget removes what Wrap has left for a slot that has not come to be. If nothing is there any more, it returns nil.
+	Forget(ctx context.Context, d ProviderData) error
+}
+
 // ProviderData is what a slot keeps for a [Wrapper]. It is only data: nothing in it is followed.
 type ProviderData struct {
 	Key     string // names the master key to its provider; at most MaxProviderKey bytes of printable UTF-8

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 )
@@ -32,6 +33,29 @@ func TestLate(t *testing.T) {
 	m.store.Each(tableNotes, func(string, []byte) error { left++; return nil })
 	if left > 1 {
 		t.Errorf("%d notes are left", left)
+	}
+}
+
+// TestLateReseal: so it is with a change of what the KMS is sealed by, also if it can be opened by that only.
+func TestLateReseal(t *testing.T) {
+	m := newMachine(t)
+	if err := m.audit.Close(); err != nil { // as if killed before it writes
+		t.Fatal(err)
+	}
+	c := &Call{ID: NewRequestID(), Caller: testCaller}
+	if err := m.Reseal(t.Context(), c, keyFile(t)); err == nil {
+		t.Error("resealed without a line in the log")
+	}
+	m.reopen()
+	m.reopen()
+	var found []string
+	for _, e := range m.entries() {
+		if e.Action == "Reseal" {
+			found = append(found, fmt.Sprint(e.ID, e.Late, e.Subject))
+		}
+	}
+	if want := fmt.Sprint(c.ID, true, "keyfile"); len(found) != 1 || found[0] != want {
+		t.Errorf("lines %q, want %q", found, want)
 	}
 }
 

@@ -192,13 +192,18 @@ func (s *Service) Close() error {
 }
 
 // Reseal has the root secret rest under another seal from now on, for a caller who administers the KMS on its machine,
-// and has that in the log.
+// and has that in the log: also if this process ends before the line is there.
 func (s *Service) Reseal(ctx context.Context, c *Call, sealer store.Sealer) error {
 	c.Action, c.at, c.subject = "Reseal", s.now(), sealer.Kind()
 	s.change.Lock()
 	defer s.change.Unlock()
-	if err := s.store.Reseal(ctx, sealer); err != nil {
+	to, err := s.store.Seal(ctx, sealer)
+	if err != nil {
 		return err
+	}
+	defer s.settle(c)
+	if err := s.commit(c, func(tx *store.Tx) error { return tx.Reseal(to) }, func() {}); err != nil {
+		return errors.Unwrap(err) // who administers is told what callers are not
 	}
 	return s.record(c, okResult)
 }

@@ -6,7 +6,7 @@ set -euo pipefail
 needed=(
 	fusermount3:fuse3 git:git rsync:rsync sqlite3:sqlite3 fio:fio vim.tiny:vim-tiny setfattr:attr setfacl:acl
 	python3:python3 mkfs.ext4:e2fsprogs setpriv:util-linux tar:tar strace:strace systemd-analyze:systemd mount:mount /usr/bin/aws:awscli
-	age:age swtpm:swtpm gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus dbus-send:dbus
+	age:age swtpm:swtpm gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus dbus-send:dbus-bin
 	softhsm2-util:softhsm2 pkcs11-tool:opensc patch:patch ip:iproute2
 )
 missing=()

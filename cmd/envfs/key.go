@@ -52,7 +52,7 @@ func (a *app) requestKeys(ctx context.Context, arg string, src *secret.Source, p
 	defer k.New.Wipe()
 	k.Generation = kf.Generation()
 	if k.Auth, err = a.secrets(ctx, src, kf); err != nil {
-		return err
+		return notAsked{err}
 	}
 	defer k.Auth.Wipe()
 	changed, err := a.sendKeys(ctx, path, k)

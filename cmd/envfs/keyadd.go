@@ -30,7 +30,7 @@ func (a *app) keyAddCommand() *cobra.Command {
 				return k, o.read(c.Context(), a, args[0], kf, k)
 			})
 			if err != nil {
-				return fmt.Errorf("key add: %w", errors.Join(err, o.undo(c.Context(), args[0])))
+				return fmt.Errorf("key add: %w", errors.Join(err, o.undo(c.Context(), args[0], err)))
 			}
 			return nil
 		},

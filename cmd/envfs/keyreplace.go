@@ -36,7 +36,7 @@ key epoch change, as when a slot is removed.`,
 				return k, o.read(c.Context(), a, args[0], kf, k)
 			})
 			if err != nil {
-				return fmt.Errorf("key replace: %w", errors.Join(err, o.undo(c.Context(), args[0])))
+				return fmt.Errorf("key replace: %w", errors.Join(err, o.undo(c.Context(), args[0], err)))
 			}
 			return nil
 		},

@@ -167,20 +167,20 @@ func (a *app) find(ctx context.Context, kf *keystore.File, providers []keystore.
 	}
 }
 
-// makeSecrets has providers make a secret each for slots to come in the vault with key file kf in the store at path.
-func (a *app) makeSecrets(ctx context.Context, src *secret.Source, kf *keystore.File, path string) ([]secret.Made, error) {
+// makeSecret has the provider of the one master key that src names make a secret for a slot to come in the vault with key
+// file kf in the store at path. forget removes what the provider keeps for that slot; it is nil if that is nothing.
+func (a *app) makeSecret(ctx context.Context, src *secret.Source, kf *keystore.File, path string) (m secret.Made, forget func(context.Context) error, err error) {
 	wrappers, err := a.newWrappers(ctx, src, path)
 	if err != nil {
-		return nil, err
+		return m, nil, err
 	}
-	var all []secret.Made
-	for _, w := range wrappers {
-		s := keystore.SlotInfo{Vault: kf.VaultID(), Kind: w.Kind()}
-		key, data, err := w.Wrap(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, secret.Made{Kind: w.Kind(), Key: data.Key, Wrapped: data.Wrapped, W: key})
+	w := wrappers[0]
+	key, data, err := w.Wrap(ctx, keystore.SlotInfo{Vault: kf.VaultID(), Kind: w.Kind()})
+	if err != nil {
+		return m, nil, err
 	}
-	return all, nil
+	if f, ok := w.(keystore.Forgetter); ok {
+		forget = func(ctx context.Context) error { return f.Forget(ctx, data) }
+	}
+	return secret.Made{Kind: w.Kind(), Key: data.Key, Wrapped: data.Wrapped, W: key}, forget, nil
 }

@@ -57,7 +57,8 @@ type newKeyFlags struct {
 	label       string
 	kdf         kdfFlags
 
-	written uint64 // generation of the key file for which a recovery code was written; 0: none was
+	before uint64                        // generation of the key file when something was left for the new slot; 0: nothing was
+	forget []func(context.Context) error // remove that
 }
 
 func (o *newKeyFlags) declare(c *cobra.Command, opening *secret.Source) {
@@ -83,7 +84,7 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore
 	case o.recovery || o.recoveryOut != "":
 		k.New.Recovery, err = a.newRecovery(ctx, o.recoveryOut)
 		if err == nil && o.recoveryOut != "" {
-			o.written = kf.Generation()
+			o.leaves(kf, func(context.Context) error { return os.Remove(o.recoveryOut) })
 		}
 	case len(o.source.Keys) > 1:
 		return fmt.Errorf("%w: one new key at a time", errUsage)
@@ -91,7 +92,14 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore
 		o.source.TPM, o.source.Token = o.opening.TPM, o.opening.Token
 		var path string
 		if path, err = vaultPath(arg); err == nil {
-			k.New.Made, err = a.makeSecrets(ctx, &o.source, kf, path)
+			var made secret.Made
+			var forget func(context.Context) error
+			if made, forget, err = a.makeSecret(ctx, &o.source, kf, path); err == nil {
+				k.New.Made = []secret.Made{made}
+			}
+			if forget != nil {
+				o.leaves(kf, forget)
+			}
 		}
 	case o.source.Given():
 		k.New, err = o.source.Read(ctx)
@@ -104,19 +112,40 @@ func (o *newKeyFlags) read(ctx context.Context, a *app, arg string, kf *keystore
 	return err
 }
 
-// undo takes back what read has left, after a change that has failed: a file with a recovery code that opens nothing.
-// If it cannot be told whether the change was made the file stays.
-func (o *newKeyFlags) undo(ctx context.Context, arg string) error {
-	if o.written == 0 {
+// leaves notes that something lies outside of the vault for a slot that is to come into the key file kf.
+func (o *newKeyFlags) leaves(kf *keystore.File, forget func(context.Context) error) {
+	o.before = kf.Generation()
+	o.forget = append(o.forget, forget)
+}
+
+// notAsked is why a change was not even asked for.
+type notAsked struct{ error }
+
+func (e notAsked) Unwrap() error { return e.error }
+
+// undo takes back what read has left, after a change that has failed for a cause: a file with a recovery code that opens
+// nothing, an entry of a keyring. If it cannot be told whether the change was made, that stays.
+func (o *newKeyFlags) undo(ctx context.Context, arg string, cause error) error {
+	if o.forget == nil {
 		return nil
 	}
-	path, err := vaultPath(arg)
-	if err != nil {
-		return err
+	ctx = context.WithoutCancel(ctx)
+	if _, sure := errors.AsType[notAsked](cause); !sure {
+		path, err := vaultPath(arg)
+		if err != nil {
+			return err
+		}
+		kf, _, err := peek(ctx, path, "")
+		if err != nil || kf.Generation() != o.before || isBucket(path) {
+			if o.recoveryOut != "" {
+				return fmt.Errorf("whether %s opens the vault is not known: `envfs key test --recovery` tells", printable(o.recoveryOut))
+			}
+			return errors.New("whether the new key opens the vault is not known: `envfs key test` tells")
+		}
 	}
-	kf, _, err := peek(context.WithoutCancel(ctx), path, "")
-	if err != nil || kf.Generation() != o.written || isBucket(path) {
-		return fmt.Errorf("whether %s opens the vault is not known: `envfs key test --recovery` tells", printable(o.recoveryOut))
+	var errs []error
+	for _, forget := range o.forget {
+		errs = append(errs, forget(ctx))
 	}
-	return os.Remove(o.recoveryOut)
+	return errors.Join(errs...)
 }

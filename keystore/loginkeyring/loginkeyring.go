@@ -38,7 +38,7 @@ const (
 // Provider asks one login keyring. It is safe for concurrent use.
 type Provider struct{ bus string }
 
-var _ keystore.Wrapper = (*Provider)(nil)
+var _ keystore.Forgetter = (*Provider)(nil)
 
 // New returns a provider for the keyring on the session bus with the given address (D-Bus specification, "Server
 // Addresses").
@@ -92,6 +92,14 @@ func (p *Provider) Wrap(ctx context.Context, s keystore.SlotInfo) ([]byte, keyst
 		return nil, keystore.ProviderData{}, err
 	}
 	return w, keystore.ProviderData{Key: keyName, Wrapped: reference}, nil
+}
+
+// Forget implements keystore.Forgetter.
+func (p *Provider) Forget(ctx context.Context, d keystore.ProviderData) error {
+	if len(d.Wrapped) != referenceSize {
+		return errors.New("login keyring: what the slot keeps is no reference to an entry")
+	}
+	return p.use(ctx, func(ctx context.Context, k *service) error { return k.remove(ctx, account(d.Wrapped)) })
 }
 
 // Secret implements keystore.Provider.

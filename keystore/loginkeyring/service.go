@@ -116,6 +116,24 @@ func (s *service) store(ctx context.Context, account, label string, secret []byt
 	return s.ask(ctx, prompt)
 }
 
+// remove removes the entry of an account, if there is one.
+func (s *service) remove(ctx context.Context, account string) error {
+	unlocked, locked, err := s.find(ctx, account)
+	if err != nil {
+		return err
+	}
+	for _, item := range append(unlocked, locked...) {
+		var prompt dbus.ObjectPath
+		if err := s.conn.Object(busName, item).CallWithContext(ctx, itemName+".Delete", 0).Store(&prompt); err != nil {
+			return err
+		}
+		if err := s.ask(ctx, prompt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // unlock unlocks a keyring or an entry; the desktop asks its user if need be.
 func (s *service) unlock(ctx context.Context, object dbus.ObjectPath) error {
 	var unlocked []dbus.ObjectPath

@@ -36,7 +36,7 @@ const (
 // Provider keeps secrets in one directory. It is safe for concurrent use.
 type Provider struct{ dir string }
 
-var _ keystore.Wrapper = (*Provider)(nil)
+var _ keystore.Forgetter = (*Provider)(nil)
 
 // New returns a provider for the directory dir, which is made, mode 0700, when a slot is.
 func New(dir string) *Provider { return &Provider{dir} }
@@ -66,6 +66,24 @@ func (p *Provider) Wrap(ctx context.Context, s keystore.SlotInfo) ([]byte, keyst
 		return nil, keystore.ProviderData{}, fmt.Errorf("key in a file: %w", err)
 	}
 	return w, keystore.ProviderData{Key: keyName, Wrapped: reference}, nil
+}
+
+// Forget implements keystore.Forgetter.
+func (p *Provider) Forget(_ context.Context, d keystore.ProviderData) error {
+	if len(d.Wrapped) != referenceSize {
+		return errors.New("key in a file: what the slot keeps is no reference to a file")
+	}
+	err := os.Remove(p.path(d.Wrapped))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(p.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("key in a file: %w", err)
+	}
+	return nil
 }
 
 func (p *Provider) path(reference []byte) string {

@@ -37,6 +37,14 @@ func (t *Tx) Put(table, name string, value []byte) error {
 	return nil
 }
 
+// Reseal has the root secret rest under what another secret has sealed from now on. Records are not touched.
+func (t *Tx) Reseal(to Seal) error {
+	if err := t.tx.Bucket([]byte(metaBucket)).Put([]byte(sealName), to.record); err != nil {
+		return fmt.Errorf("reseal: %w", err)
+	}
+	return nil
+}
+
 // Delete removes a record, if there is one.
 func (t *Tx) Delete(table, name string) error {
 	b := t.tx.Bucket([]byte(table))

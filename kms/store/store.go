@@ -214,21 +214,20 @@ func Kind(path string) (string, error) {
 	return how.Kind, nil
 }
 
-// Reseal has the root secret rest under another secret from now on. Records are not touched.
-func (s *Store) Reseal(ctx context.Context, sealer Sealer) error {
+// A Seal is the root secret as a Sealer has sealed it, for [Tx.Reseal].
+type Seal struct{ record []byte }
+
+// Seal has the root secret sealed by another secret. It changes nothing.
+func (s *Store) Seal(ctx context.Context, sealer Sealer) (Seal, error) {
 	record, err := sealer.Seal(ctx, s.id, s.root.Bytes())
 	if err != nil {
-		return fmt.Errorf("reseal: %w", err)
+		return Seal{}, fmt.Errorf("reseal: %w", err)
 	}
 	meta, err := json.Marshal(sealed{sealer.Kind(), record})
 	if err != nil {
-		return fmt.Errorf("reseal: %w", err)
+		return Seal{}, fmt.Errorf("reseal: %w", err)
 	}
-	err = s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte(metaBucket)).Put([]byte(sealName), meta) })
-	if err != nil {
-		return fmt.Errorf("reseal: %w", err)
-	}
-	return nil
+	return Seal{meta}, nil
 }
 
 // Close wipes the root secret and gives up the lock.

@@ -73,7 +73,11 @@ func TestRecords(t *testing.T) {
 	if _, err := Open(t.Context(), path, keyFile(t, 1)); !errors.Is(err, ErrInUse) {
 		t.Errorf("open twice: %v", err)
 	}
-	if err := s.Reseal(t.Context(), keyFile(t, 2)); err != nil {
+	to, err := s.Seal(t.Context(), keyFile(t, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Update(func(tx *Tx) error { return tx.Reseal(to) }); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()

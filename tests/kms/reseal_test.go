@@ -66,6 +66,9 @@ func TestKilledWhileResealing(t *testing.T) {
 		if token != onToken {
 			moved++
 		}
+		if told := strings.Count(k.run("kms", "audit", "show", k.dir, "--action", "Reseal", "--json"), "\n"); told != moved {
+			t.Fatalf("the log tells of %d times, it was resealed %d times", told, moved)
+		}
 		onToken = token
 	}
 	t.Logf("killed %d times, resealed %d times", killed, moved)
