@@ -156,7 +156,7 @@ func (f *FS) putRoot(ctx context.Context, predecessor blockcrypt.ObjRef, bare bo
 	if _, err := f.keepRoot(ctx, data); isFull(err) {
 		f.logger.Warn("there is no space for the copy of root; whoever replaces it next makes one", "cause", err)
 	} else if err != nil {
-		return fmt.Errorf("root is replaced, but not copied: %s", err) // no want of space: that would mean that it is not
+		return fmt.Errorf("root is replaced, but not copied: %w", err) // no want of space, which would mean that it is not replaced
 	}
 	f.movePin(&next, data)
 	return nil
