@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"envfs/fs"
@@ -99,17 +100,23 @@ func (v *voyage) faultsThen(do, then func() error) error {
 	b.mu.Lock()
 	b.fault = nil
 	b.mu.Unlock()
-	if err == nil || !errors.Is(err, errNoReply) {
+	if err == nil || !isNoReply(err) {
 		return err
 	}
 	a.failed = true
 	return then()
 }
 
+// isNoReply reports whether a step has failed for want of a reply. Some errors only tell so: what led to one that root is
+// replaced is not to be taken for why it is not.
+func isNoReply(err error) bool {
+	return errors.Is(err, errNoReply) || strings.Contains(err.Error(), errNoReply.Error())
+}
+
 // keysBesideFaults changes the keys while the network is bad. Who does not know what became of it mounts again.
 func (v *voyage) keysBesideFaults() error {
 	a := v.now
-	a.onError = func(err error) (bool, error) { return errors.Is(err, errNoReply), err }
+	a.onError = func(err error) (bool, error) { return isNoReply(err), err }
 	defer func() { a.onError = nil }()
 	return v.faultsThen(func() error { return a.publishes(a.changeKeys) }, v.killed)
 }
