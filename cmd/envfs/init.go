@@ -84,6 +84,7 @@ func (a *app) init(ctx context.Context, arg string, o *initFlags) error {
 	if err != nil {
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
+	left := leavings(wrappers)
 	b, err := a.firstSecrets(ctx, o, wrappers)
 	defer b.Wipe()
 	if err != nil {
@@ -94,8 +95,13 @@ func (a *app) init(ctx context.Context, arg string, o *initFlags) error {
 		err = create(ctx, path, slots, a.at)
 	}
 	if err != nil {
-		if o.recoveryOut != "" && vacant(context.WithoutCancel(ctx), path) == nil { // its code opens nothing
-			err = errors.Join(err, os.Remove(o.recoveryOut))
+		if ctx := context.WithoutCancel(ctx); vacant(ctx, path) == nil { // what was made opens nothing
+			if o.recoveryOut != "" {
+				err = errors.Join(err, os.Remove(o.recoveryOut))
+			}
+			for _, l := range left {
+				err = errors.Join(err, l.forget(ctx))
+			}
 		}
 		return fmt.Errorf("init %s: %w", arg, err)
 	}
@@ -121,6 +127,40 @@ func createStore(ctx context.Context, path string, at state.Places) (remote.Loca
 		return nil, err
 	}
 	return s.Local(), nil
+}
+
+// leaving is a wrapper that notes what it has left for slots.
+type leaving struct {
+	keystore.Forgetter
+	left []keystore.ProviderData
+}
+
+// leavings has those of the wrappers note what they leave that leave anything, and returns them.
+func leavings(wrappers []keystore.Wrapper) (all []*leaving) {
+	for i, w := range wrappers {
+		if f, ok := w.(keystore.Forgetter); ok {
+			l := &leaving{Forgetter: f}
+			wrappers[i], all = l, append(all, l)
+		}
+	}
+	return all
+}
+
+// Wrap implements keystore.Wrapper.
+func (l *leaving) Wrap(ctx context.Context, s keystore.SlotInfo) ([]byte, keystore.ProviderData, error) {
+	w, data, err := l.Forgetter.Wrap(ctx, s)
+	if err == nil {
+		l.left = append(l.left, data)
+	}
+	return w, data, err
+}
+
+// forget removes it.
+func (l *leaving) forget(ctx context.Context) (err error) {
+	for _, data := range l.left {
+		err = errors.Join(err, l.Forget(ctx, data))
+	}
+	return err
 }
 
 // firstSecrets reads or asks for what will open a new vault beside the master keys.
