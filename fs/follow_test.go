@@ -261,7 +261,12 @@ func (m *machine) forgetAll() {
 	m.fs.mu.Lock()
 	m.fs.cache = newCache(m.fs.opts.Limits.Cache)
 	m.fs.mu.Unlock()
-	must(m.t, os.RemoveAll(filepath.Join(m.dir, "cache")))
+	// What is being put there meanwhile goes by its path: so it is not in the way of the directory's removal.
+	gone := filepath.Join(m.dir, "cache that is gone")
+	if err := os.Rename(filepath.Join(m.dir, "cache"), gone); !errors.Is(err, os.ErrNotExist) {
+		must(m.t, err)
+	}
+	must(m.t, os.RemoveAll(gone))
 }
 
 // auditFollower checks that what refers to directories is counted right: without inodes only the journal's are known.

@@ -160,6 +160,14 @@ func (r *rig) loseCache(above bool) {
 	_ = os.RemoveAll(top)
 }
 
+// lose deletes a directory into which a daemon may be putting files. Those go by its path, so they are not in the way.
+func lose(t *testing.T, dir string) {
+	t.Helper()
+	gone := dir + " that is gone"
+	must(t, os.Rename(dir, gone))
+	must(t, os.RemoveAll(gone))
+}
+
 // The cache may be deleted while the vault is mounted, at rest and while it is read.
 func TestCacheDeleted(t *testing.T) {
 	r := newRig(t)

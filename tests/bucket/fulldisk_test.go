@@ -188,7 +188,7 @@ func TestCacheDiskFull(t *testing.T) {
 	if st, err := r.Status(); err != nil || st.Errors > 0 {
 		t.Errorf("%v, %d errors, the last: %s", err, st.Errors, st.LastError)
 	}
-	must(t, os.RemoveAll(filepath.Join(disk, "cache")))
+	lose(t, filepath.Join(disk, "cache"))
 	must(t, r.Unmount())
 	hog(t, disk) // the whole of it
 	must(t, r.Mount(flags...))

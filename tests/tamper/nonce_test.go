@@ -13,7 +13,7 @@ func TestNoNonceTwice(t *testing.T) {
 		{"envfs/fs", "-run", "."},
 		{"envfs/tests/tamper", "-run", "^TestWorkload$"},
 	} {
-		cmd := exec.Command("go", append([]string{"test", "-count=1", "-tags", "noncecheck"}, args...)...)
+		cmd := exec.Command("go", append([]string{"test", "-count=1", "-timeout", "30m", "-tags", "noncecheck"}, args...)...)
 		out, err := cmd.CombinedOutput()
 		if err != nil || bytes.Contains(out, []byte("sealed twice")) {
 			t.Errorf("%s: %v\n%s", args[0], err, out)
