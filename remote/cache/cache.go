@@ -113,9 +113,10 @@ func (s *Store) Identity(ctx context.Context) ([]byte, error) { return s.far.Ide
 // Space implements remote.Store: that of the state, where all that is written lies first.
 func (s *Store) Space(ctx context.Context) (remote.Space, error) { return s.state.Space(ctx) }
 
-// Close implements remote.Store. What waits for Sync is given up.
+// Close implements remote.Store. What waits for Sync is given up. Nothing is written to the cache after it has returned.
 func (s *Store) Close() error {
 	s.ahead.close()
 	s.later.close()
+	s.pages.close()
 	return errors.Join(s.kept.close(), s.state.Close(), s.far.Close())
 }

@@ -2,9 +2,12 @@ package cache_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"envfs/remote"
@@ -95,5 +98,50 @@ func TestExtentPages(t *testing.T) {
 	read("after all was torn off")
 	if n := c.reads.Load(); n == 0 {
 		t.Error("no requests for what is gone")
+	}
+}
+
+// held answers reads when it is let.
+type held struct {
+	remote.Store
+	got chan struct{} // told when there is an answer
+	let chan struct{}
+}
+
+func (h *held) ReadAt(ctx context.Context, name string, p []byte, off int64) (int, error) {
+	n, err := h.Store.ReadAt(ctx, name, p, off)
+	h.got <- struct{}{}
+	<-h.let
+	return n, err
+}
+
+// A request that outlasts its reader writes nothing to a cache that is closed, whose directory may be gone or another's.
+func TestClosed(t *testing.T) {
+	p := newPlaces(t)
+	maker := p.open(t, 0, nil)
+	must(t, maker.Put(t.Context(), header, []byte("something")))
+	must(t, maker.Close())
+	h := &held{got: make(chan struct{}), let: make(chan struct{})}
+	s := p.open(t, 0, func(far remote.Store) remote.Store { h.Store = far; return h })
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	go func() {
+		_, err := s.ReadAt(ctx, header, make([]byte, 3), 0)
+		failed <- err
+	}()
+	<-h.got
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Fatalf("read: %v", err)
+	}
+	must(t, s.Close())
+	must(t, os.RemoveAll(p.cache))
+	before := runtime.NumGoroutine()
+	close(h.let)
+	for runtime.NumGoroutine() >= before {
+		runtime.Gosched()
+	}
+	if _, err := os.Stat(p.cache); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the cache is back: %v", err)
 	}
 }

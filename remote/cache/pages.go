@@ -55,12 +55,14 @@ type pages struct {
 	dir   string
 	limit int64
 	group singleflight.Group
+	puts  sync.WaitGroup
 
 	mu      sync.Mutex
 	total   int64                           // bytes of all rows
 	entries map[pageKey]*list.Element       // every page of every row; none is in two
 	recent  list.List                       // of row, the most recently used first
 	objects map[nameHash]map[int64]struct{} // the pages of each object
+	closed  bool                            // nothing is kept any more
 }
 
 // openPages returns the cache in a directory with what it holds from earlier. That a full disk has no place for the
@@ -207,6 +209,10 @@ func (p *pages) put(k pageKey, data []byte) { p.putRow(k, data, max(1, len(data)
 // putRow keeps a row of pages from k on, each of length bytes but the last, which may be shorter. Direct:
 // past the kernel's page cache.
 func (p *pages) putRow(k pageKey, data []byte, length int, direct bool) {
+	if !p.begin() {
+		return
+	}
+	defer p.puts.Done()
 	var sums []byte
 	if !k.object.sealed() {
 		sums = sumsOf(data, length)
@@ -228,6 +234,24 @@ func (p *pages) putRow(k pageKey, data []byte, length int, direct bool) {
 		return
 	}
 	p.note(r)
+}
+
+// begin reports whether something may be put into the cache, which is to be told to puts when it is done.
+func (p *pages) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.puts.Add(1)
+	}
+	return !p.closed
+}
+
+// close returns once nothing is written to the cache any more: requests that others share may outlast who has made them.
+func (p *pages) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.puts.Wait()
 }
 
 // note takes a row in, in place of those that hold some of its pages, and makes room. A row that holds all of them stays.

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -59,6 +60,7 @@ func bringToEnds(ctx context.Context, temp string, began time.Time, seed, run ui
 	if err != nil {
 		return 0, err
 	}
+	defer func() { err = errors.Join(err, v.close()) }()
 	for i := range 3 {
 		if err := v.reign(bucketActs); err != nil {
 			return 0, fmt.Errorf("machine %d at work: %w", i, err)

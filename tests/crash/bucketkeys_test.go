@@ -21,6 +21,7 @@ func TestBucketKeys(t *testing.T) {
 	must(t, noCache(temp))
 	v, err := newVoyage(t.Context(), temp, seed, 1)
 	must(t, err)
+	defer func() { must(t, v.close()) }()
 	v.limits = fewFiles
 	must(t, v.changesKeys())
 	began := time.Now()

@@ -45,6 +45,18 @@ func newVoyage(ctx context.Context, temp string, seeds ...uint64) (*voyage, erro
 	return &voyage{world: w, rng: rand.New(source(append(seeds, 5)...))}, err
 }
 
+// close ends the machines that are still there.
+func (v *voyage) close() error {
+	var errs []error
+	for _, a := range v.machines {
+		if !a.dead && a.store != nil {
+			a.dead = true
+			errs = append(errs, a.store.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // sharedEvents is what befalls a vault in a bucket.
 func (v *voyage) sharedEvents() []action {
 	a := v.now
