@@ -16,6 +16,8 @@ const (
 	aheadAfter = 256 << 10 / blockcrypt.BlockSize
 	// aheadMost is how far ahead a file is fetched at most, in blocks: 32 MiB, in eight requests.
 	aheadMost = 32 << 20 / blockcrypt.BlockSize
+	// aheadStep is how much is asked for at least once the reader has come so far, in blocks: about one request.
+	aheadStep = 4 << 20 / blockcrypt.BlockSize
 	// aheadSlack is how far requests of one reader may be from each other, in blocks: the kernel sends several at once, in
 	// any order.
 	aheadSlack = 4 << 20 / blockcrypt.BlockSize
@@ -43,8 +45,8 @@ func (s *sequence) note(first, count uint64) (from, to uint64) {
 	if s.read < aheadAfter || s.busy {
 		return 0, 0
 	}
-	window := min(4*s.read, aheadMost)
-	if s.asked >= s.end+window/2 {
+	window := min(16*s.read, aheadMost)
+	if s.asked+min(aheadStep, window/2) > s.end+window {
 		return 0, 0
 	}
 	s.busy = true

@@ -27,7 +27,7 @@ const (
 	maxDirect  = 3
 	maxStoring = 4
 	// keptRuns is how many of those that are done with stay in memory for who is about to read them.
-	keptRuns = 6
+	keptRuns = 10
 )
 
 // runs knows which objects are read from one page to the next, and holds the pages that were fetched in a row.
