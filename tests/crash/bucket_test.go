@@ -19,16 +19,20 @@ var bucketFlag = flag.Duration("crash.bucket", 40*time.Second, "for how long vau
 // usualSeed is that of short runs, which work through the same ends each time; those of make test-long are others.
 const usualSeed = 20261126
 
+func bucketSeed(t *testing.T) uint64 {
+	if *seedFlag != 0 || *bucketFlag > time.Minute {
+		return newSeed(t)
+	}
+	return usualSeed
+}
+
 // bucketActs is how much each machine does.
 const bucketActs = 45
 
 // TestBucket lets machines work on a vault in a bucket, one after another, and ends all of it at every request that changes
 // the bucket: those under way are done or not. Whoever reads, follows, goes on, takes over or comes back then is right.
 func TestBucket(t *testing.T) {
-	seed := uint64(usualSeed)
-	if *seedFlag != 0 || *bucketFlag > time.Minute {
-		seed = newSeed(t)
-	}
+	seed := bucketSeed(t)
 	var ends, runs atomic.Int64
 	temp := t.TempDir()
 	if err := noCache(temp); err != nil {
