@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"slices"
 
 	"envfs/blockcrypt"
 	"envfs/remote"
@@ -55,9 +56,23 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 		f.local = local
 	}
 	if err := f.open(ctx); err != nil {
-		return nil, err
+		return nil, f.unlessMoved(ctx, err)
 	}
 	return f, nil
+}
+
+// unlessMoved returns why opening has failed. If root of a shared store has been replaced since, what looked like harm may
+// be half of what another machine was doing.
+func (f *FS) unlessMoved(ctx context.Context, err error) error {
+	_, shared := f.opts.Store.(remote.Shared)
+	says := func(what error) bool { return errors.Is(err, what) }
+	if !shared || f.rootData == nil || f.opts.RootName != "" || !slices.ContainsFunc([]error{ErrDamaged, ErrIncomplete, ErrFork, ErrSetBack}, says) {
+		return err
+	}
+	if now, rerr := readRoot(ctx, f.opts.Store, ""); rerr != nil || bytes.Equal(now, f.rootData) {
+		return err
+	}
+	return errBeaten
 }
 
 func (f *FS) open(ctx context.Context) error {

@@ -47,6 +47,7 @@ func (f *FS) look(ctx context.Context) (*survey, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.rootData = data
 	root, err := f.openRoot(data)
 	if err != nil {
 		return nil, err
