@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -8,15 +9,29 @@ import (
 	"testing"
 	"time"
 
+	"envfs/blockcrypt"
 	"envfs/keystore"
 	"envfs/remote"
 )
 
-// interrupted has something happen when it is listed for the first time with a prefix.
+// interrupted has something happen when it is listed for the first time with a prefix, or, if that is none, between the first
+// and the second look at root: when the keys are opened.
 type interrupted struct {
 	remote.Store
 	prefix string
 	happen func()
+	looks  int
+}
+
+func (i *interrupted) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
+	if name == blockcrypt.RootName && i.prefix == "" {
+		if i.looks++; i.looks == 2 {
+			happen := i.happen
+			i.happen = nil
+			happen()
+		}
+	}
+	return i.Store.Get(ctx, name, limit)
 }
 
 func (i *interrupted) List(ctx context.Context, prefix string, fn func(remote.Info) error) error {
@@ -35,6 +50,13 @@ func TestOpenBesideAnother(t *testing.T) {
 		"keys": func(a *machine) {
 			must(t, a.fs.ChangeKeys(ctx, func(v *keystore.Vault) (*keystore.Vault, error) { return v.Rotate(crand.Reader, time.Now()) }))
 		},
+		"slot": func(a *machine) {
+			p, err := keystore.KeyFile(bytes.Repeat([]byte{8}, 32))
+			must(t, err)
+			must(t, a.fs.ChangeKeys(ctx, func(v *keystore.Vault) (*keystore.Vault, error) {
+				return v.AddSlot(ctx, crand.Reader, time.Now(), keystore.NewSlot{Label: "theirs", Provider: p})
+			}))
+		},
 		"fold": func(a *machine) { a.write("late", pattern(100_000, 9)); must(t, a.fs.Fold(ctx)) },
 		"publish": func(a *machine) {
 			a.write("late", pattern(100_000, 9))
@@ -42,7 +64,7 @@ func TestOpenBesideAnother(t *testing.T) {
 		},
 	}
 	for what, act := range acts {
-		for _, prefix := range []string{"root", "folds/", "journal/"} {
+		for _, prefix := range []string{"", "root", "folds/", "journal/"} {
 			for _, readOnly := range []bool{false, true} {
 				name := what + " " + strings.TrimSuffix(prefix, "/")
 				if readOnly {
@@ -65,6 +87,9 @@ func TestOpenBesideAnother(t *testing.T) {
 						t.Fatal("nothing happened")
 					}
 					switch {
+					case err == nil && !readOnly && what == "slot":
+						t.Error("the keys in hand are older than those that root names")
+						fallthrough
 					case err == nil:
 						b.close()
 					case !errors.Is(err, ErrOtherWriter) || !strings.Contains(err.Error(), "try again"):
@@ -73,6 +98,9 @@ func TestOpenBesideAnother(t *testing.T) {
 					b.mustOpen(Options{ReadOnly: readOnly})
 					if len(b.tree()) < 1 {
 						t.Error("nothing is there")
+					}
+					if slots := len(b.fs.keyring().File().Slots()); what == "slot" && slots != 2 {
+						t.Errorf("%d slots", slots)
 					}
 					b.close()
 				})

@@ -104,6 +104,7 @@ func (f *FS) open(ctx context.Context) error {
 		return f.overtakenBefore(ctx, err)
 	}
 	f.replayed = state.result
+	f.countBirths(root)
 	if err := f.checkDurable(state.result.End.Number); err != nil {
 		return err
 	}
@@ -137,6 +138,19 @@ func (f *FS) open(ctx context.Context) error {
 	f.foldMany(ctx, state.result.Live)
 	f.start()
 	return nil
+}
+
+// countBirths has the next fold come late enough for what the journal names. If a crash ended a fold, what was made beside it
+// is born for the one after that; a fold of an earlier number would name what is not born yet, and once merged with others
+// the death of such an extent would be told, but not its birth.
+func (f *FS) countBirths(root *blockcrypt.Root) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fd := range f.active.files {
+		for i := range fd.exts {
+			raise(&f.nextFold, fd.exts[i].Ver.Birth, root.LastFold)
+		}
+	}
 }
 
 // foldMany folds if the journal holds segments of so many terms that root could soon forget one of them: after as many

@@ -21,5 +21,9 @@ func (e *OtherWriterError) Error() string {
 // Unwrap returns ErrOtherWriter.
 func (e *OtherWriterError) Unwrap() error { return ErrOtherWriter }
 
+// errKeysMoved is why a vault is not opened whose keys another machine has changed at the same moment. Nothing was changed
+// here.
+var errKeysMoved = fmt.Errorf("%w: it has changed the keys while the vault was being opened here: try again", ErrOtherWriter)
+
 // errBeaten is why a vault is not opened that another machine has opened at the same moment. Nothing was changed.
 var errBeaten = fmt.Errorf("%w: it has replaced root while the vault was being opened here: try again", ErrOtherWriter)

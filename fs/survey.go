@@ -76,10 +76,23 @@ func (f *FS) look(ctx context.Context) (*survey, error) {
 	return s, nil
 }
 
+// keysMoved reports whether another machine has changed the keys since the keys in hand were opened: what is done with
+// these would undo that. Where only one can open the vault for writing it has looked at the keys after it got the lock.
+func (f *FS) keysMoved(p *blockcrypt.RootPrefix) bool {
+	_, shared := f.opts.Store.(remote.Shared)
+	if !shared || f.opts.RootName != "" || p.KeyFile.Hash == blockcrypt.Sum(f.keyring().Bytes()) {
+		return false
+	}
+	return !f.readOnly || p.Epoch > f.keyring().Newest() // else what is read needs no newer keys
+}
+
 func (f *FS) openRoot(data []byte) (*blockcrypt.Root, error) {
 	p, err := blockcrypt.ParseRootPrefix(data)
 	if err != nil {
 		return nil, fmt.Errorf("read root: %w", versionOr(err))
+	}
+	if f.keysMoved(&p) {
+		return nil, errKeysMoved
 	}
 	if f.opts.RootName == "" && p.Epoch != f.keyring().Newest() {
 		return nil, fmt.Errorf("open root: %w: sealed under another key epoch than the newest", ErrDamaged)

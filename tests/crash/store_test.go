@@ -52,6 +52,9 @@ func (s *session) census() (*census, error) {
 			if _, twice := c.born[b.Name]; twice {
 				return nil, fmt.Errorf("%s was born twice", b.Name)
 			}
+			if n, err := blockcrypt.ParseName(b.Name); err != nil || n.Seq > rec.Seq {
+				return nil, fmt.Errorf("fold %d names %s, whose birth it is before (%v)", rec.Seq, b.Name, err)
+			}
 			c.born[b.Name] = b
 		}
 	}
