@@ -52,7 +52,7 @@ test: deps servers build ## run the whole test suite
 test-long: deps servers build ## run 500 rounds of the storm on a bucket, and longer ends of vaults in one (hours)
 	@go test -count=1 -timeout 12h $(TESTFLAGS) -run '^TestStorm$$' ./tests/bucket -bucket.rounds=500
 	@go test -count=1 $(TESTFLAGS) -run '^TestFollower$$' -v ./tests/bucket -bucket.timely
-	@go test -count=1 -timeout 2h $(TESTFLAGS) -run '^TestBucket' ./tests/crash -crash.bucket=30m
+	@go test -count=1 -timeout 2h $(TESTFLAGS) -run '^TestBucket|^TestKeysAtEveryPoint' ./tests/crash -crash.bucket=30m
 
 race: deps servers ## run the tests of the core and of mounts under the race detector
 	@go test -race $(TESTFLAGS) ./tests/posix

@@ -16,10 +16,12 @@ import (
 
 var bucketFlag = flag.Duration("crash.bucket", 40*time.Second, "for how long vaults in a bucket are brought to their end")
 
-// usualSeed is that of short runs, which work through the same ends each time; those of make test-long are others.
+// usualSeed is that of short runs of tests of many ends, which work through the same ones each time; those of make test-long
+// are others.
 const usualSeed = 20261126
 
-func bucketSeed(t *testing.T) uint64 {
+// shortSeed returns the seed of such a test.
+func shortSeed(t *testing.T) uint64 {
 	if *seedFlag != 0 || *bucketFlag > time.Minute {
 		return newSeed(t)
 	}
@@ -32,7 +34,7 @@ const bucketActs = 45
 // TestBucket lets machines work on a vault in a bucket, one after another, and ends all of it at every request that changes
 // the bucket: those under way are done or not. Whoever reads, follows, goes on, takes over or comes back then is right.
 func TestBucket(t *testing.T) {
-	seed := bucketSeed(t)
+	seed := shortSeed(t)
 	var ends, runs atomic.Int64
 	temp := t.TempDir()
 	if err := noCache(temp); err != nil {

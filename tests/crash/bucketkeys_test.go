@@ -16,7 +16,7 @@ import (
 // TestBucketKeys ends a script of changes of keys, rewraps and sealing anew, on a vault in a bucket, at requests that change
 // the bucket, in an order of the seed's: the same follows as in TestBucket.
 func TestBucketKeys(t *testing.T) {
-	seed := bucketSeed(t)
+	seed := shortSeed(t)
 	temp := t.TempDir()
 	must(t, noCache(temp))
 	v, err := newVoyage(t.Context(), temp, seed, 1)

@@ -24,7 +24,7 @@ var fewFiles = fs.Limits{Extent: 8, Dirty: 128 << 10, Grace: 24 * time.Hour, Ren
 // was acknowledged, tells truly which key epochs are in use, and finishes what was broken off; and nothing is left over when
 // the grace has ended.
 func TestKeysAtEveryPoint(t *testing.T) {
-	seed := newSeed(t)
+	seed := shortSeed(t)
 	w := &workload{limits: fewFiles}
 	s, err := w.record(t.Context(), seed, 0)
 	must(t, err)
