@@ -269,14 +269,11 @@ func (w *treeWalk) dir(ctx context.Context, e *blockcrypt.Entry, above []blockcr
 
 // read reads the names of a directory.
 func (w *treeWalk) read(ctx context.Context, e *blockcrypt.Entry) (*dirVisit, error) {
-	v, err := w.f.object(ctx, indexMiss(e.ID, e.Head))
+	ix, err := w.f.indexOf(ctx, e.ID, e.Head)
 	if err != nil {
 		return nil, err
 	}
-	d := &dirVisit{entry: e}
-	if d.index, err = cast[*blockcrypt.Index](v); err != nil {
-		return nil, err
-	}
+	d := &dirVisit{entry: e, index: ix}
 	if d.index.Leaf != nil {
 		d.entries, err = shardEntries(d.index.Leaf)
 		return d, err

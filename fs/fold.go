@@ -293,6 +293,15 @@ func (f *FS) object(ctx context.Context, m *miss) (any, error) {
 	return v, nil
 }
 
+// indexOf returns the index of a directory, without keeping it.
+func (f *FS) indexOf(ctx context.Context, id blockcrypt.ID, ref blockcrypt.Ref) (*blockcrypt.Index, error) {
+	v, err := f.object(ctx, indexMiss(id, ref))
+	if err != nil {
+		return nil, err
+	}
+	return cast[*blockcrypt.Index](v)
+}
+
 func (fo *folding) header(ctx context.Context, id blockcrypt.ID, ref blockcrypt.Ref) (*header, error) {
 	if ref.IsZero() {
 		return nil, nil

@@ -73,11 +73,7 @@ func (fo *folding) buryDrops(ctx context.Context) error {
 }
 
 func (fo *folding) buryDir(ctx context.Context, e *blockcrypt.Entry) error {
-	v, err := fo.object(ctx, indexMiss(e.ID, e.Head))
-	if err != nil {
-		return err
-	}
-	ix, err := cast[*blockcrypt.Index](v)
+	ix, err := fo.f.indexOf(ctx, e.ID, e.Head)
 	if err != nil {
 		return err
 	}

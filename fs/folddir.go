@@ -24,11 +24,7 @@ func (fo *folding) foldDir(ctx context.Context, e *blockcrypt.Entry) error {
 	}
 	var base blockcrypt.Index
 	if !e.Head.IsZero() {
-		v, err := fo.object(ctx, indexMiss(e.ID, e.Head))
-		if err != nil {
-			return err
-		}
-		ix, err := cast[*blockcrypt.Index](v)
+		ix, err := fo.f.indexOf(ctx, e.ID, e.Head)
 		if err != nil {
 			return err
 		}

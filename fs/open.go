@@ -72,6 +72,7 @@ func (f *FS) unlessMoved(ctx context.Context, err error) error {
 	if now, rerr := readRoot(ctx, f.opts.Store, ""); rerr != nil || bytes.Equal(now, f.rootData) {
 		return err
 	}
+	f.logger.Info("another machine has replaced root meanwhile", "cause", err)
 	return errBeaten
 }
 
@@ -276,9 +277,6 @@ func (f *FS) settleRoot(ctx context.Context, sv *survey) error {
 	data, err := f.store.Get(ctx, blockcrypt.RootName, blockcrypt.MaxRoot)
 	if err != nil {
 		return fmt.Errorf("read root: %w", err)
-	}
-	if !bytes.Equal(data, f.rootData) && f.shared != nil {
-		return errBeaten
 	}
 	if !bytes.Equal(data, f.rootData) {
 		return fmt.Errorf("read root again: %w: the disk holds another than memory did", ErrDamaged)

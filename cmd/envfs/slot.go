@@ -57,7 +57,7 @@ type newKeyFlags struct {
 	label       string
 	kdf         kdfFlags
 
-	before uint64                        // generation of the key file when something was left for the new slot; 0: nothing was
+	before uint64                        // generation of the key file when something was left for the new slot
 	forget []func(context.Context) error // remove that
 }
 

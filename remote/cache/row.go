@@ -61,7 +61,7 @@ func (r row) plausible() bool {
 	if r.key.number == wholeObject {
 		return r.bytes() >= 0 && r.bytes() <= maxWhole
 	}
-	return r.bytes() >= 0 && r.bytes() > (r.count-1)*pageSize && r.bytes() <= r.count*pageSize
+	return r.bytes() > (r.count-1)*pageSize && r.bytes() <= r.count*pageSize
 }
 
 // place returns where a page lies in the row's file.

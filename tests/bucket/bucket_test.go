@@ -132,6 +132,14 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	must(t, r.Mount())
+	r.endsWith(all)
+}
+
+// endsWith checks that the directories of a mounted vault hold what they are to, unmounts it, and checks the same of what
+// another machine sees.
+func (r *rig) endsWith(all map[string]map[string][]byte) {
+	t := r.t
+	t.Helper()
 	for name, files := range all {
 		compare(t, filepath.Join(r.Point, name), files)
 	}
