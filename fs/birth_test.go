@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"envfs/blockcrypt"
@@ -29,20 +30,19 @@ func TestBornBesideAFoldThatEnds(t *testing.T) {
 	ctx := context.Background()
 	make := newShared(t)
 	a := make("a")
-	var beside func()
+	var beside atomic.Bool
 	a.wrap = func(s remote.Store) remote.Store {
 		return &asking{s, func(name string) error {
-			if beside == nil || !strings.HasPrefix(name, "folds/") {
+			if !strings.HasPrefix(name, "folds/") || !beside.CompareAndSwap(true, false) {
 				return nil
 			}
-			beside()
-			beside = nil
+			a.write("two", pattern(100_000, 2))
 			return errors.New("the power fails")
 		}}
 	}
 	a.mustOpen(Options{})
 	a.write("one", pattern(100_000, 1))
-	beside = func() { a.write("two", pattern(100_000, 2)) }
+	beside.Store(true)
 	if err := a.fs.Fold(ctx); err == nil {
 		t.Fatal("the fold did not end")
 	}
